@@ -1,0 +1,54 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+const int CTRACE_O_DIRECT = O_DIRECT, CTRACE_O_DSYNC = O_DSYNC, CTRACE_O_SYNC = O_SYNC, CTRACE_O_TMPFILE = O_TMPFILE,
+          CTRACE_O_PATH = O_PATH;
+const uint64_t CTRACE_RESOLVE_BENEATH = RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS = RESOLVE_NO_SYMLINKS;
+const int CTRACE_FALLOC_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+  struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+  return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+int ctrace_block_size64(int fd, uint64_t *bytes) { return ioctl(fd, BLKGETSIZE64, bytes); }
+int ctrace_block_discard(int fd, uint64_t offset, uint64_t length) {
+  uint64_t range[2] = {offset, length};
+  return ioctl(fd, BLKDISCARD, range);
+}
+int ctrace_fallocate(int fd, int mode, int64_t offset, int64_t length) { return fallocate(fd, mode, offset, length); }
+int ctrace_sync_file_range(int fd, int64_t offset, int64_t length, unsigned flags) {
+  return sync_file_range(fd, offset, length, flags);
+}
+ssize_t ctrace_pread2(int fd, void *buffer, size_t length, int64_t offset, int flags) {
+  if (!flags) return pread(fd, buffer, length, offset);
+  struct iovec piece = {buffer, length};
+  return preadv2(fd, &piece, 1, offset, flags);
+}
+ssize_t ctrace_pwrite2(int fd, const void *buffer, size_t length, int64_t offset, int flags) {
+  if (!flags) return pwrite(fd, buffer, length, offset);
+  struct iovec piece = {(void *)buffer, length};
+  return pwritev2(fd, &piece, 1, offset, flags);
+}
+int64_t ctrace_birth_time_ns(int fd) {
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 || !(status.stx_mask & STATX_BTIME)) return -1;
+  return (int64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec;
+}
+pid_t ctrace_gettid(void) { return (pid_t)syscall(SYS_gettid); }
+int ctrace_pin_thread(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  return sched_setaffinity(0, sizeof set, &set);
+}

@@ -1,0 +1,116 @@
+// One umbrella header over liburing, libaio, zlib and what Swift can't import of the kernel's headers. No logic.
+#ifndef CTRACE_H
+#define CTRACE_H
+
+// _GNU_SOURCE is not defined here: Swift's own Glibc module is built without it, and two definitions of one type
+// don't mix. What needs it is declared below and defined in CTrace.c.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <libaio.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+#include "trace_ring.h"
+
+// The static inline functions below are macros or variadic in C, which Swift can't import.
+
+/// deflateInit2 with a raw stream (no zlib header or check value).
+static inline int ctrace_deflate_init_raw(z_streamp stream, int level, int strategy) {
+  return deflateInit2(stream, level, Z_DEFLATED, -15, 9, strategy);
+}
+/// inflateInit2 of a raw stream.
+static inline int ctrace_inflate_init_raw(z_streamp stream) { return inflateInit2(stream, -15); }
+
+/// openat2(2); -1 with errno on failure.
+int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/// BLKGETSIZE64 of a block device; -1 with errno on failure.
+int ctrace_block_size64(int fd, uint64_t *bytes);
+/// BLKDISCARD of a block device; -1 with errno on failure.
+int ctrace_block_discard(int fd, uint64_t offset, uint64_t length);
+/// fallocate(2).
+int ctrace_fallocate(int fd, int mode, int64_t offset, int64_t length);
+/// sync_file_range(2).
+int ctrace_sync_file_range(int fd, int64_t offset, int64_t length, unsigned flags);
+/// preadv2(2) and pwritev2(2) with one buffer.
+ssize_t ctrace_pread2(int fd, void *buffer, size_t length, int64_t offset, int flags);
+ssize_t ctrace_pwrite2(int fd, const void *buffer, size_t length, int64_t offset, int flags);
+/// Birth time of an open file in nanoseconds since 1970, or -1 where the filesystem has none (statx(2)).
+int64_t ctrace_birth_time_ns(int fd);
+/// The calling thread's ID.
+pid_t ctrace_gettid(void);
+/// Pins the calling thread to one CPU; -1 with errno on failure.
+int ctrace_pin_thread(int cpu);
+static inline int ctrace_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+static inline int ctrace_major(uint64_t device) { return (int)major(device); }
+static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }
+
+// wait(2) status macros.
+static inline int ctrace_exited(int status) { return WIFEXITED(status); }
+static inline int ctrace_exit_status(int status) { return WEXITSTATUS(status); }
+static inline int ctrace_signaled(int status) { return WIFSIGNALED(status); }
+static inline int ctrace_term_signal(int status) { return WTERMSIG(status); }
+
+/// CLOCK_MONOTONIC in nanoseconds, through the vDSO.
+static inline int64_t ctrace_monotonic_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+/// CLOCK_REALTIME in nanoseconds since 1970-01-01 UTC.
+static inline int64_t ctrace_realtime_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+/// CPU time of the process so far, in nanoseconds.
+static inline int64_t ctrace_process_cpu_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+/// Sleeps until an absolute CLOCK_MONOTONIC time; returns at signals too.
+static inline void ctrace_sleep_until(int64_t monotonic_ns) {
+  struct timespec t = {.tv_sec = monotonic_ns / 1000000000, .tv_nsec = monotonic_ns % 1000000000};
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, 0);
+}
+static inline void ctrace_cpu_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+// Atomics on plain memory shared between threads or processes.
+static inline uint64_t ctrace_load_acquire64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void ctrace_store_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline uint64_t ctrace_load_relaxed64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline void ctrace_store_relaxed64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline uint64_t ctrace_fetch_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
+static inline uint32_t ctrace_load_acquire32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void ctrace_store_release32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+
+extern const int CTRACE_O_DIRECT, CTRACE_O_DSYNC, CTRACE_O_SYNC, CTRACE_O_TMPFILE, CTRACE_O_PATH;
+extern const uint64_t CTRACE_RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS;
+extern const int CTRACE_FALLOC_PUNCH_HOLE;
+#endif

@@ -229,8 +229,9 @@ struct EventBlockDecoder: ~Copyable {
       return false
     }
     var any: UInt8 = 0
+    let scale = column(.unknownFields).scale
     for i in 0..<count {
-      masks[i] = UInt8(truncatingIfNeeded: next(.unknownFields))
+      masks[i] = UInt8(truncatingIfNeeded: next(.unknownFields) &* scale)
       any |= masks[i]
     }
     return any != 0
@@ -344,10 +345,12 @@ struct EventBlockDecoder: ~Copyable {
   }
 
   private mutating func readResults(_ output: UnsafeMutablePointer<TraceEvent>, _ count: Int, _ mixed: Bool) {
+    // The scale divides the difference itself, not its zigzag form.
     let scale = Int64(column(.result).scale)
+    columns[Int(EventColumn.result.rawValue)].scale = 1
+    defer { columns[Int(EventColumn.result.rawValue)].scale = UInt64(scale) }
     known(.result, .result, output, count, mixed) { event, value in
-      // `known` multiplied the zigzag form by the scale; the difference itself is what the scale divides.
-      let difference = Varint.unzigzag(value / UInt64(scale)) &* scale
+      let difference = Varint.unzigzag(value) &* scale
       let expected = event.pointee.sizeBytes == TraceEvent.unknownSize ? 0 : Int64(bitPattern: event.pointee.sizeBytes)
       event.pointee.result = expected &+ difference
     }

@@ -189,7 +189,7 @@ struct EventBlockEncoder: ~Copyable {
       values[i] = Varint.zigzag(Int64(id) - Int64(previous))
       previous = id
     }
-    return store(.fileDictionary, count: fileDictionary.count, signed: false, to: &payload, keepCount: true)
+    return store(.fileDictionary, count: fileDictionary.count, signed: false, to: &payload, isDictionary: true)
   }
 
   private mutating func appendFileIndices(_ events: Int, to payload: inout [UInt8]) -> Bool {
@@ -246,7 +246,7 @@ struct EventBlockEncoder: ~Copyable {
   /// Stores `count` of `values` as one column: `id encoding valueCount scale (value | rawLength storedLength bytes)`.
   private mutating func store(
     _ column: EventColumn, count: Int, signed: Bool, to payload: inout [UInt8], omitWhenZero: Bool = false,
-    keepCount: Bool = false
+    isDictionary: Bool = false
   ) -> Bool {
     let first = count == 0 ? 0 : values[0]
     var same = true
@@ -256,14 +256,14 @@ struct EventBlockEncoder: ~Copyable {
     }
     if same, omitWhenZero, first == 0 { return false }
     payload.append(column.rawValue)
-    if same, !keepCount || count == 1 {
+    if same, !isDictionary || count == 1 {
       payload.append(ColumnEncoding.constant.rawValue)
       Varint.append(UInt64(count), to: &payload)
       Varint.append(1, to: &payload)
       Varint.append(first, to: &payload)
       return true
     }
-    let scale = commonScale(count, signed: signed)
+    let scale = isDictionary ? 1 : commonScale(count, signed: signed)
     var cursor = plain
     if scale > 1 {
       for i in 0..<count {

@@ -388,7 +388,7 @@ def codec_speed():
             reached = float(value) >= float(target) if relation in ">≥" else float(value) <= float(target)
         row(figure[:46], value, target=f"{relation} {target}" if target else "", reached=reached)
     if not sample:
-        row("CloudPhysics requests", "not measured: set BENCH_VSCSI to a vscsi trace")
+        print("CloudPhysics requests: not measured, set BENCH_VSCSI to a vscsi trace")
 
 
 def section_record():

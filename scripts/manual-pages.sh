@@ -37,4 +37,12 @@ mkdir -p "$output"
 for command in "$@"; do
   "$tool" "$build/$command" --multi-page --date "$date" --output-directory "$output" >&2
 done
-rm -f "$output"/*.help.1 # the pages of the `help` subcommands say nothing
+
+# The pages of the `help` subcommands say nothing: they go, and so do the references to them.
+rm -f "$output"/*.help.1
+for page in "$output"/*.1; do
+  sed -i -e '/^\.Xr [a-z-]*\.help 1\( ,\)\{0,1\}$/d' "$page"
+  # What is left may be a section without a reference, or a list that ends with a comma.
+  sed -i -e ':all' -e 'N' -e '$!b all' \
+    -e 's/\n\.Sh "SEE ALSO"\(\n\.Sh\|$\)/\1/' -e 's/\(\n\.Xr [^\n]* 1\) ,\(\n\.Sh\|\n*$\)/\1\2/' "$page"
+done

@@ -1,20 +1,14 @@
 /// JSON whose keys keep their order and whose "not known" is `null`, never a missing key.
 public indirect enum JSONNode: Sendable {
   case null
-  case boolean(Bool)
-  case integer(Int64)
-  case unsigned(UInt64)
+  case boolean(Bool?)
+  case integer(Int64?)
+  case unsigned(UInt64?)
   /// Not a number and infinities become `null`.
-  case number(Double)
-  case text(String)
+  case number(Double?)
+  case text(String?)
   case array([JSONNode])
   case object([(String, JSONNode)])
-
-  public static func integer(_ value: Int64?) -> JSONNode { value.map { .integer($0) } ?? .null }
-  public static func unsigned(_ value: UInt64?) -> JSONNode { value.map { .unsigned($0) } ?? .null }
-  public static func number(_ value: Double?) -> JSONNode { value.map { .number($0) } ?? .null }
-  public static func text(_ value: String?) -> JSONNode { value.map { .text($0) } ?? .null }
-  public static func boolean(_ value: Bool?) -> JSONNode { value.map { .boolean($0) } ?? .null }
 
   /// Indented by two blanks, ended by a new line.
   public var formatted: String {
@@ -26,11 +20,11 @@ public indirect enum JSONNode: Sendable {
   private func write(to text: inout String, indent: String) {
     switch self {
     case .null: text += "null"
-    case .boolean(let value): text += value ? "true" : "false"
-    case .integer(let value): text += String(value)
-    case .unsigned(let value): text += String(value)
-    case .number(let value): text += value.isFinite ? "\(value)" : "null"
-    case .text(let value): Self.quote(value, to: &text)
+    case .boolean(let value): text += value.map { $0 ? "true" : "false" } ?? "null"
+    case .integer(let value): text += value.map { String($0) } ?? "null"
+    case .unsigned(let value): text += value.map { String($0) } ?? "null"
+    case .number(let value): text += value.map { $0.isFinite ? "\($0)" : "null" } ?? "null"
+    case .text(let value): if let value { Self.quote(value, to: &text) } else { text += "null" }
     case .array(let items): Self.write(items.map { ("", $0) }, "[", "]", to: &text, indent: indent)
     case .object(let items): Self.write(items, "{", "}", to: &text, indent: indent, keyed: true)
     }

@@ -90,9 +90,9 @@ func measure(_ name: String, _ events: [TraceEvent], bytesTarget: String) throws
     while try reader.next(into: batch) { sum &+= batch.events[0].startNanoseconds }
   }
   let count = Double(events.count)
-  report("\(name): bytes per event, level \(level)", TimeText.fixed(Double(size) / count, 3), bytesTarget)
-  report("\(name): encode, M events/s", TimeText.fixed(count / encode / 1e6, 2), "≥ 3")
-  report("\(name): decode, M events/s", TimeText.fixed(count / decode / 1e6, 2), "≥ 12")
+  report("\(name): bytes per event, level \(level)", Decimal.text(Double(size) / count, digits: 3), bytesTarget)
+  report("\(name): encode, M events/s", Decimal.text(count / encode / 1e6, digits: 2), "≥ 3")
+  report("\(name): decode, M events/s", Decimal.text(count / decode / 1e6, digits: 2), "≥ 12")
 }
 
 func levels(_ name: String, _ events: [TraceEvent]) throws {
@@ -101,7 +101,7 @@ func levels(_ name: String, _ events: [TraceEvent]) throws {
     let time = try seconds(2) { size = try write(events, to: "\(folder)/level", level: level) }
     let count = Double(events.count)
     report(
-      "\(name): level \(level)", "\(TimeText.fixed(Double(size) / count, 3)) bytes, encode \(TimeText.fixed(count / time / 1e6, 2)) M/s", "")
+      "\(name): level \(level)", "\(Decimal.text(Double(size) / count, digits: 3)) bytes, encode \(Decimal.text(count / time / 1e6, digits: 2)) M/s", "")
   }
 }
 
@@ -111,7 +111,7 @@ do {
   if CommandLine.arguments.contains("--levels") { try levels("random-read", random) }
   if let input = CommandLine.arguments.dropFirst().first(where: { !$0.hasPrefix("--") }) {
     let report = try TraceImport.run(inputs: [input], output: "\(folder)/imported")
-    print("import: \(report.requests) requests, \(TimeText.fixed(Double(report.traceBytes) / Double(report.requests), 3)) bytes each   (target ≤ 3.3)")
+    print("import: \(report.requests) requests, \(Decimal.text(Double(report.traceBytes) / Double(report.requests), digits: 3)) bytes each   (target ≤ 3.3)")
     let events = try load("\(folder)/imported", times: 10)
     try measure("cloudphysics-x10", events, bytesTarget: "≤ 3.3")
     if CommandLine.arguments.contains("--levels") {

@@ -8,6 +8,10 @@ public struct ImportReport: Hashable, Sendable {
     public var number: UInt64
     /// Why, in words that are safe on a terminal.
     public var reason: String
+
+    var json: JSONNode {
+      .object([("input", .text(PrintableText.escaped(input))), ("number", .unsigned(number)), ("reason", .text(reason))])
+    }
   }
 
   /// Most rejections that are kept word by word; all are counted.
@@ -44,24 +48,22 @@ public struct ImportReport: Hashable, Sendable {
 extension ImportReport {
   /// The report with stable keys; all times in nanoseconds.
   public var json: JSONNode {
-    .object([
-      ("format", .text(format)), ("assumptions", .array(assumptions.map(JSONNode.text))),
-      ("inputs", .array(inputs.map { .text(PrintableText.escaped($0)) })), ("requests", .unsigned(requests)),
-      ("reads", .unsigned(reads)), ("writes", .unsigned(writes)), ("bytes_read", .unsigned(bytesRead)),
-      ("bytes_written", .unsigned(bytesWritten)), ("files", .unsigned(files)), ("span_ns", .integer(spanNanoseconds)),
-      ("out_of_order", .unsigned(outOfOrder)), ("unsorted", .unsigned(unsorted)), ("rejected", .unsigned(rejected)),
-      (
-        "rejections",
-        .array(
-          rejections.map {
-            .object([
-              ("input", .text(PrintableText.escaped($0.input))), ("number", .unsigned($0.number)), ("reason", .text($0.reason)),
-            ])
-          })
-      ),
-      ("dropped", .object(dropped.sorted { $0.key < $1.key }.map { ($0.key, .unsigned($0.value)) })),
-      ("trace_bytes", .unsigned(traceBytes)), ("digest", .text(digest)),
-    ])
+    let source: [(String, JSONNode)] = [
+      ("format", .text(format)), ("assumptions", .array(assumptions.map { .text($0) })),
+      ("inputs", .array(inputs.map { .text(PrintableText.escaped($0)) })),
+    ]
+    let counts: [(String, JSONNode)] = [
+      ("requests", .unsigned(requests)), ("reads", .unsigned(reads)), ("writes", .unsigned(writes)),
+      ("bytes_read", .unsigned(bytesRead)), ("bytes_written", .unsigned(bytesWritten)), ("files", .unsigned(files)),
+      ("span_ns", .integer(spanNanoseconds)), ("out_of_order", .unsigned(outOfOrder)), ("unsorted", .unsigned(unsorted)),
+    ]
+    var kinds: [(String, JSONNode)] = []
+    for (kind, count) in dropped.sorted(by: { $0.key < $1.key }) { kinds.append((kind, .unsigned(count))) }
+    let losses: [(String, JSONNode)] = [
+      ("rejected", .unsigned(rejected)), ("rejections", .array(rejections.map(\.json))),
+      ("dropped", .object(kinds)),
+    ]
+    return .object(source + counts + losses + [("trace_bytes", .unsigned(traceBytes)), ("digest", .text(digest))])
   }
 
   /// The report for people, lines ended by `\n`.
@@ -78,7 +80,7 @@ extension ImportReport {
     }
     let kinds = dropped.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
     lines.append("dropped     " + (kinds.isEmpty ? "nothing" : kinds.joined(separator: ", ")))
-    let perRequest = requests == 0 ? "" : ", \(TimeText.fixed(Double(traceBytes) / Double(requests), 2)) a request"
+    let perRequest = requests == 0 ? "" : ", \(Decimal.text(Double(traceBytes) / Double(requests), digits: 2)) a request"
     lines.append("trace       \(traceBytes) bytes\(perRequest), digest \(digest)")
     return lines.map { $0 + "\n" }.joined()
   }

@@ -38,7 +38,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(name: "TraceKitTests", dependencies: ["TraceKit", "CTrace"], swiftSettings: swiftSettings),
     .testTarget(
-      name: "CommandTests", dependencies: ["TraceKit", "TraceRecord", "TraceReplay"],
+      name: "CommandTests", dependencies: ["TraceKit", "CTrace", "TraceRecord", "TraceReplay"],
       swiftSettings: swiftSettings),
   ]
 )

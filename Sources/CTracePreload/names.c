@@ -92,6 +92,13 @@ WRAP_MKSTEMP(mkostemp, (char *path, int flags), (path, flags), flags)
 WRAP_MKSTEMP(mkstemps, (char *path, int suffix), (path, suffix), 0)
 WRAP_MKSTEMP(mkostemps, (char *path, int suffix, int flags), (path, suffix, flags), flags)
 
+/// No open of a file, so no event; but its position can be followed from the start.
+EXPORT int memfd_create(const char *name, unsigned flags) {
+  int fd = real_memfd_create(name, flags);
+  if (fd >= 0 && recording()) describe_opened(fd, O_RDWR);
+  return fd;
+}
+
 extern __typeof(open) open64 ALIAS("open");
 extern __typeof(open) __open ALIAS("open");
 extern __typeof(open) __open64 ALIAS("open");

@@ -106,6 +106,7 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(int, mkostemp, (char *path, int flags), (path, flags))                                                           \
   X(int, mkstemps, (char *path, int suffix), (path, suffix))                                                         \
   X(int, mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))                                      \
+  X(int, memfd_create, (const char *name, unsigned flags), (name, flags))                                            \
   X(int, close, (int fd), (fd))                                                                                      \
   X(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags))                              \
   X(int, dup, (int fd), (fd))                                                                                        \

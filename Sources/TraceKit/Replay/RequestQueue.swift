@@ -1,0 +1,93 @@
+import CTrace
+import Glibc
+
+/// A bounded queue of batches between one producer and some workers. Batches are made once and go round.
+final class RequestQueue: @unchecked Sendable {
+  private let lock: UnsafeMutablePointer<pthread_mutex_t>
+  private let changed: UnsafeMutablePointer<pthread_cond_t>
+  private var filled: [RequestBatch] = []
+  private var free: [RequestBatch]
+  private var closed = false
+  private var stopped = false
+
+  /// `batches` of `RequestBatch.capacity` requests each.
+  init(batches: Int) {
+    lock = .allocate(capacity: 1)
+    changed = .allocate(capacity: 1)
+    pthread_mutex_init(lock, nil)
+    pthread_cond_init(changed, nil)
+    free = (0..<batches).map { _ in RequestBatch() }
+    filled.reserveCapacity(batches)
+  }
+
+  deinit {
+    pthread_cond_destroy(changed)
+    pthread_mutex_destroy(lock)
+    changed.deallocate()
+    lock.deallocate()
+  }
+
+  /// An empty batch, at once or not at all.
+  func takeFreeIfAny() -> RequestBatch? {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return free.popLast()
+  }
+
+  /// An empty batch; waits for one. Nil when the replay was stopped.
+  func takeFree() -> RequestBatch? {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    while free.isEmpty, !stopped { pthread_cond_wait(changed, lock) }
+    return stopped ? nil : free.removeLast()
+  }
+
+  func put(_ batch: RequestBatch) {
+    pthread_mutex_lock(lock)
+    batch.claimed = 0
+    batch.unfinished = batch.count
+    if batch.count == 0 { free.append(batch) } else { filled.append(batch) }
+    pthread_cond_broadcast(changed)
+    pthread_mutex_unlock(lock)
+  }
+
+  /// Up to `limit` requests of the oldest batch; waits for some. Nil when there will be no more.
+  func claim(_ limit: Int) -> (batch: RequestBatch, range: Range<Int>)? {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    while filled.isEmpty, !closed, !stopped { pthread_cond_wait(changed, lock) }
+    guard !stopped, let batch = filled.first else { return nil }
+    let start = batch.claimed
+    let end = min(batch.count, start + limit)
+    batch.claimed = end
+    if end == batch.count { filled.removeFirst() }
+    return (batch, start..<end)
+  }
+
+  /// Gives back claimed requests; a batch that is done is used again.
+  func release(_ batch: RequestBatch, _ count: Int) {
+    pthread_mutex_lock(lock)
+    batch.unfinished -= count
+    if batch.unfinished == 0 {
+      free.append(batch)
+      pthread_cond_broadcast(changed)
+    }
+    pthread_mutex_unlock(lock)
+  }
+
+  /// No more batches will be put.
+  func close() {
+    pthread_mutex_lock(lock)
+    closed = true
+    pthread_cond_broadcast(changed)
+    pthread_mutex_unlock(lock)
+  }
+
+  /// Ends all waiting at once; claims and batches are no longer given.
+  func stop() {
+    pthread_mutex_lock(lock)
+    stopped = true
+    pthread_cond_broadcast(changed)
+    pthread_mutex_unlock(lock)
+  }
+}

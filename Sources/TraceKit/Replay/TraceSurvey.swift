@@ -1,0 +1,101 @@
+/// What a trace will touch, found by reading it once before the replay: sizes for scratch files, checks of targets.
+public struct TraceSurvey: Sendable {
+  /// Bits of the areas of one file that are read and written, in chunks.
+  struct Areas: Sendable {
+    private(set) var chunkBytes: UInt64 = 1 << 20
+    private var words: [UInt64] = []
+    static let maximumChunks: UInt64 = 1 << 22
+
+    /// Marks `length` bytes at `offset`; the chunks grow when there are too many.
+    mutating func mark(_ offset: UInt64, _ length: UInt64) {
+      guard length > 0 else { return }
+      let end = offset &+ length
+      while (end - 1) / chunkBytes >= Self.maximumChunks { coarsen() }
+      let last = Int((end - 1) / chunkBytes)
+      var chunk = Int(offset / chunkBytes)
+      if last >> 6 >= words.count { words += repeatElement(0, count: (last >> 6) + 1 - words.count) }
+      while chunk <= last {
+        words[chunk >> 6] |= 1 << UInt64(chunk & 63)
+        chunk += 1
+      }
+    }
+
+    private mutating func coarsen() {
+      var half = [UInt64](repeating: 0, count: (words.count + 1) / 2)
+      for chunk in 0..<words.count * 64 where words[chunk >> 6] >> UInt64(chunk & 63) & 1 != 0 {
+        half[chunk >> 7] |= 1 << UInt64((chunk >> 1) & 63)
+      }
+      words = half
+      chunkBytes *= 2
+    }
+
+    var bytes: UInt64 { words.reduce(0) { $0 + UInt64($1.nonzeroBitCount) } * chunkBytes }
+
+    /// Byte offsets of the marked chunks.
+    var offsets: [UInt64] {
+      (0..<words.count * 64).filter { words[$0 >> 6] >> UInt64($0 & 63) & 1 != 0 }.map { UInt64($0) * chunkBytes }
+    }
+  }
+
+  /// One recorded file.
+  struct File: Sendable {
+    var requests: UInt64 = 0
+    var reads = false
+    var changes = false
+    /// End of the furthest byte that is read successfully, written, or either.
+    var readEnd: UInt64 = 0
+    var writeEnd: UInt64 = 0
+    var bytesToWrite: UInt64 = 0
+    /// How much must exist before the replay so that reads find data that the replay itself doesn't write first.
+    var neededBefore: UInt64 = 0
+    var readAreas = Areas()
+    var writeAreas = Areas()
+    var flags: TraceEventFlags = []
+  }
+
+  var files: [File]
+  public private(set) var requests: UInt64 = 0
+  public private(set) var bytesRead: UInt64 = 0
+  public private(set) var bytesWritten: UInt64 = 0
+  /// Largest read or write in bytes.
+  public private(set) var largestRequestBytes: UInt64 = 0
+  /// Last due time minus the first, in nanoseconds.
+  public private(set) var durationNanoseconds: Int64 = 0
+  private var first: Int64?
+
+  init(fileCount: Int) { files = Array(repeating: File(), count: fileCount) }
+
+  mutating func add(_ request: borrowing ReplayRequest) {
+    requests += 1
+    let time = request.dueNanoseconds
+    if let first { durationNanoseconds = max(durationNanoseconds, time &- first) } else { first = time }
+    let offset = UInt64(request.offsetBytes)
+    let length = UInt64(request.lengthBytes)
+    let id = Int(request.file)
+    switch request.kind {
+    case .read:
+      let moved = request.expectedBytes >= 0 ? UInt64(request.expectedBytes) : length
+      bytesRead &+= moved
+      largestRequestBytes = max(largestRequestBytes, length)
+      files[id].reads = true
+      if moved > 0 {
+        let end = offset + moved
+        if end > files[id].readEnd { files[id].readEnd = end }
+        if end > files[id].writeEnd, end > files[id].neededBefore { files[id].neededBefore = end }
+        files[id].readAreas.mark(offset, moved)
+      }
+    case .write:
+      bytesWritten &+= length
+      largestRequestBytes = max(largestRequestBytes, length)
+      files[id].changes = true
+      files[id].bytesToWrite &+= length
+      if offset + length > files[id].writeEnd { files[id].writeEnd = offset + length }
+      files[id].writeAreas.mark(offset, length)
+    case .truncate, .discard, .allocate:
+      files[id].changes = true
+    case .fsync, .fdatasync, .syncFileRange: break
+    }
+    files[id].requests += 1
+    files[id].flags.formUnion(request.flags)
+  }
+}

@@ -1,0 +1,58 @@
+/// The three latencies of replayed requests.
+public struct LatencySet: Hashable, Sendable {
+  /// Submitted minus due: the replayer's own lateness.
+  public var lag = LatencyHistogram()
+  /// Completed minus submitted: what the device did.
+  public var service = LatencyHistogram()
+  /// Completed minus due: what a client on the schedule would have seen.
+  public var response = LatencyHistogram()
+  public init() {}
+
+  public mutating func merge(_ other: LatencySet) {
+    lag.merge(other.lag)
+    service.merge(other.service)
+    response.merge(other.response)
+  }
+}
+
+/// The same on plain memory. At maximum speed there is no schedule: lag is 0 and response is service.
+struct RawLatencySet {
+  private var lag: RawHistogram
+  private var service = RawHistogram()
+  private var response: RawHistogram
+  private let isTimed: Bool
+
+  init(isTimed: Bool) {
+    self.isTimed = isTimed
+    lag = RawHistogram()
+    response = RawHistogram()
+  }
+
+  func deallocate() {
+    lag.deallocate()
+    service.deallocate()
+    response.deallocate()
+  }
+
+  @inline(__always)
+  mutating func record(lag lagNanoseconds: Int64, service serviceNanoseconds: Int64) {
+    service.record(serviceNanoseconds)
+    if isTimed {
+      lag.record(lagNanoseconds)
+      response.record(lagNanoseconds &+ serviceNanoseconds)
+    }
+  }
+
+  var latencies: LatencySet {
+    var set = LatencySet()
+    set.service = service.histogram
+    if isTimed {
+      set.lag = lag.histogram
+      set.response = response.histogram
+    } else if service.count > 0 {
+      set.lag = LatencyHistogram(buckets: [(0, service.count)], sumNanoseconds: 0, minimum: 0, maximum: 0) ?? LatencyHistogram()
+      set.response = set.service
+    }
+    return set
+  }
+}

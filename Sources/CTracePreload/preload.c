@@ -93,6 +93,11 @@ static char *append_number(char *at, uint32_t number) {
   return at;
 }
 
+static uint32_t in_foreign_namespace(void) {
+  struct stat status;
+  return RAW(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &status, 0) == 0 && status.st_ino != session->process_namespace;
+}
+
 static struct trace_ring *map_new_ring(void) {
   uint32_t count = session->record_count;
   uint64_t bytes = TRACE_RING_HEADER_BYTES + (uint64_t)count * sizeof(struct trace_record);
@@ -117,6 +122,7 @@ static struct trace_ring *map_new_ring(void) {
   ring->record_count = count;
   ring->process_id = (int32_t)RAW(SYS_getpid);
   ring->thread_id = me.thread_id;
+  ring->foreign_processes = in_foreign_namespace();
   __atomic_store_n(&ring->magic, TRACE_RING_MAGIC, __ATOMIC_RELEASE);
   return ring;
 }

@@ -137,7 +137,8 @@ struct trace_ring {
   int32_t process_id;
   /// Owner at present, 0 while no thread has the ring.
   int32_t thread_id;
-  uint32_t reserved0;
+  /// 1 when the process lives in another PID namespace than the collector, who can't look it up then.
+  uint32_t foreign_processes;
   uint64_t reserved1[4];
   // Producer.
   uint64_t head;
@@ -165,7 +166,9 @@ struct trace_session {
   uint32_t record_count;
   /// Raised whenever bits of `share_map` are set.
   uint32_t share_epoch;
-  uint64_t reserved0[4];
+  /// Inode of the collector's PID namespace.
+  uint64_t process_namespace;
+  uint64_t reserved0[3];
   // Written by all.
   uint32_t next_ring;
   uint32_t next_description;

@@ -5,8 +5,10 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -52,3 +54,18 @@ int ctrace_pin_thread(int cpu) {
   CPU_SET(cpu, &set);
   return sched_setaffinity(0, sizeof set, &set);
 }
+
+static volatile sig_atomic_t stop_signal;
+static void on_stop(int signal) {
+  if (stop_signal) _exit(128 + signal);
+  stop_signal = signal;
+}
+void ctrace_install_stop_handlers(void) {
+  struct sigaction action = {.sa_handler = on_stop};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+int ctrace_stop_signal(void) { return stop_signal; }
+void ctrace_set_stop_signal(int signal) { stop_signal = signal; }
+void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }

@@ -56,8 +56,16 @@ ssize_t ctrace_pread2(int fd, void *buffer, size_t length, int64_t offset, int f
 ssize_t ctrace_pwrite2(int fd, const void *buffer, size_t length, int64_t offset, int flags);
 /// Birth time of an open file in nanoseconds since 1970, or -1 where the filesystem has none (statx(2)).
 int64_t ctrace_birth_time_ns(int fd);
+/// Handlers of SIGINT and SIGTERM: the first signal is remembered, a second one exits with 128 + its number.
+void ctrace_install_stop_handlers(void);
+/// The first of these signals that came, or 0.
+int ctrace_stop_signal(void);
+/// Remembers a stop as if `signal` had come; 0 forgets it.
+void ctrace_set_stop_signal(int signal);
 /// The calling thread's ID.
 pid_t ctrace_gettid(void);
+/// Timer slack of the calling thread to 1 ns.
+void ctrace_use_fine_timers(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
 static inline int ctrace_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }

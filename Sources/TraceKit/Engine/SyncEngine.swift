@@ -48,10 +48,10 @@ public struct SyncEngine: IOEngine, ~Copyable {
     switch operation.kind {
     case .read:
       if operation.flags == 0 { return pread(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes)) }
-      return ctrace_pread2(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes), operation.flags)
+      return ctrace_pread2(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes, operation.flags)
     case .write:
       if operation.flags == 0 { return pwrite(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes)) }
-      return ctrace_pwrite2(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes), operation.flags)
+      return ctrace_pwrite2(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes, operation.flags)
     case .fsync: return Int(fsync(descriptor))
     case .fdatasync: return Int(fdatasync(descriptor))
     case .syncFileRange:

@@ -30,7 +30,7 @@ struct EventFilter {
   var isEmpty: Bool { from == Int64.min && to == Int64.max && only == nil && wantedFiles == nil }
 
   @inline(__always)
-  func wants(_ event: borrowing TraceEvent) -> Bool {
+  func wants(_ event: TraceEvent) -> Bool {
     if event.startNanoseconds < from || event.startNanoseconds >= to { return false }
     if let only, IOOperation.Kind(event.operation) != only { return false }
     guard let wantedFiles else { return true }

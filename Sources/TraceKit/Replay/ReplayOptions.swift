@@ -83,6 +83,7 @@ public struct ReplayOptions: Sendable {
   public var seed: UInt64 = 1
   /// Write a log of the replay, a trace, to this path.
   public var logPath: String?
+  public var overwriteLog = false
   public var targets = TargetOptions()
   public init() {}
 }

@@ -8,6 +8,8 @@ struct ReplayRequest: BitwiseCopyable {
   var expectedBytes: Int64
   /// Number of the event in the trace (plus the trace's length for each further loop).
   var number: UInt64
+  /// Counts the replayed requests from 0.
+  var ordinal: UInt64
   var recordedLatencyNanoseconds: Int64
   var file: UInt32
   var fileDescriptor: Int32

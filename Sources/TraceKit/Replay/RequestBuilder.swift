@@ -21,7 +21,7 @@ struct RequestBuilder {
 
   /// The request for an event, or nil when it is filtered out or not replayed.
   @inline(__always)
-  mutating func build(_ event: borrowing TraceEvent, number: UInt64) -> ReplayRequest? {
+  mutating func build(_ event: TraceEvent, number: UInt64) -> ReplayRequest? {
     guard filter.wants(event) else { return nil }
     guard let kind = IOOperation.Kind(event.operation) else {
       skip(event.operation.name)
@@ -54,7 +54,7 @@ struct RequestBuilder {
     if kind == .read || kind == .write { expected = event.result == TraceEvent.unknownResult ? -1 : event.result }
     return ReplayRequest(
       dueNanoseconds: due, offsetBytes: offset, lengthBytes: length, expectedBytes: expected, number: number &+ numberOffset,
-      recordedLatencyNanoseconds: event.latencyNanoseconds, file: event.file, fileDescriptor: -1, processID: event.processID,
+      ordinal: issued &- 1, recordedLatencyNanoseconds: event.latencyNanoseconds, file: event.file, fileDescriptor: -1, processID: event.processID,
       threadID: event.threadID, callFlags: Self.callFlags(event.flags, kind), flags: event.flags, kind: kind, isBlockDevice: false)
   }
 
@@ -67,7 +67,7 @@ struct RequestBuilder {
     numberOffset &+= events
   }
 
-  private mutating func range(_ event: borrowing TraceEvent, _ kind: IOOperation.Kind) -> (Int64, Int)? {
+  private mutating func range(_ event: TraceEvent, _ kind: IOOperation.Kind) -> (Int64, Int)? {
     let limit = UInt64(Int64.max)
     switch kind {
     case .fsync, .fdatasync: return (0, 0)

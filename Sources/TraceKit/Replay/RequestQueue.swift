@@ -27,6 +27,12 @@ final class RequestQueue: @unchecked Sendable {
     lock.deallocate()
   }
 
+  var hasBatches: Bool {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return !filled.isEmpty || closed
+  }
+
   /// An empty batch, at once or not at all.
   func takeFreeIfAny() -> RequestBatch? {
     pthread_mutex_lock(lock)

@@ -65,7 +65,7 @@ public struct TraceSurvey: Sendable {
 
   init(fileCount: Int) { files = Array(repeating: File(), count: fileCount) }
 
-  mutating func add(_ request: borrowing ReplayRequest) {
+  mutating func add(_ request: ReplayRequest) {
     requests += 1
     let time = request.dueNanoseconds
     if let first { durationNanoseconds = max(durationNanoseconds, time &- first) } else { first = time }

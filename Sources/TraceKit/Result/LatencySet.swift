@@ -24,8 +24,8 @@ struct RawLatencySet {
 
   init(isTimed: Bool) {
     self.isTimed = isTimed
-    lag = RawHistogram()
-    response = RawHistogram()
+    lag = RawHistogram(isUsed: isTimed)
+    response = RawHistogram(isUsed: isTimed)
   }
 
   func deallocate() {
@@ -43,14 +43,31 @@ struct RawLatencySet {
     }
   }
 
+  mutating func reset() {
+    lag.reset()
+    service.reset()
+    response.reset()
+  }
+
+  var sparse: SparseLatencySet { SparseLatencySet(lag: lag.sparse, service: service.sparse, response: response.sparse, isTimed: isTimed) }
+  var latencies: LatencySet { sparse.latencies }
+}
+
+/// A latency set in as much memory as its values need.
+struct SparseLatencySet {
+  var lag: SparseHistogram
+  var service: SparseHistogram
+  var response: SparseHistogram
+  var isTimed: Bool
+
   var latencies: LatencySet {
     var set = LatencySet()
     set.service = service.histogram
     if isTimed {
       set.lag = lag.histogram
       set.response = response.histogram
-    } else if service.count > 0 {
-      set.lag = LatencyHistogram(buckets: [(0, service.count)], sumNanoseconds: 0, minimum: 0, maximum: 0) ?? LatencyHistogram()
+    } else if set.service.count > 0 {
+      set.lag = LatencyHistogram(buckets: [(0, set.service.count)], sumNanoseconds: 0, minimum: 0, maximum: 0) ?? LatencyHistogram()
       set.response = set.service
     }
     return set

@@ -6,9 +6,11 @@ struct RawHistogram {
   private var smallest = Int64.max
   private var largest = Int64.min
 
-  init() {
-    counts = .allocate(capacity: LatencyHistogram.bucketCount)
-    counts.initialize(repeating: 0, count: LatencyHistogram.bucketCount)
+  /// - Parameter isUsed: false for one that is never recorded into, and takes no memory.
+  init(isUsed: Bool = true) {
+    let buckets = isUsed ? LatencyHistogram.bucketCount : 0
+    counts = .allocate(capacity: buckets)
+    counts.initialize(repeating: 0, count: buckets)
   }
 
   func deallocate() { counts.deallocate() }
@@ -22,11 +24,36 @@ struct RawHistogram {
     if nanoseconds > largest { largest = nanoseconds }
   }
 
+  /// Empties it.
+  mutating func reset() {
+    if count > 0 { counts.update(repeating: 0, count: LatencyHistogram.bucketCount) }
+    count = 0
+    sum = 0
+    smallest = Int64.max
+    largest = Int64.min
+  }
+
+  /// Its values, in as much memory as they need.
+  var sparse: SparseHistogram {
+    let filled = count == 0 ? [] : (0..<LatencyHistogram.bucketCount).filter { counts[$0] > 0 }.map { (bucket: $0, count: counts[$0]) }
+    return SparseHistogram(buckets: filled, sumNanoseconds: sum, smallest: smallest, largest: largest)
+  }
+
   /// Its values as a histogram that can be kept.
+  var histogram: LatencyHistogram { sparse.histogram }
+}
+
+/// The filled buckets of a histogram.
+struct SparseHistogram {
+  var buckets: [(bucket: Int, count: UInt64)]
+  var sumNanoseconds: UInt64
+  var smallest: Int64
+  var largest: Int64
+
   var histogram: LatencyHistogram {
-    let filled = (0..<LatencyHistogram.bucketCount).filter { counts[$0] > 0 }.map { (bucket: $0, count: counts[$0]) }
+    let isEmpty = buckets.isEmpty
     return LatencyHistogram(
-      buckets: filled, sumNanoseconds: sum, minimum: count == 0 ? nil : smallest, maximum: count == 0 ? nil : largest)
+      buckets: buckets, sumNanoseconds: sumNanoseconds, minimum: isEmpty ? nil : smallest, maximum: isEmpty ? nil : largest)
       ?? LatencyHistogram()
   }
 }

@@ -20,13 +20,15 @@ final class WorkerResult: @unchecked Sendable {
 
   private let isTimed: Bool
   /// Service, lag and response by operation and size class, made at first use.
-  private var byOperation: [RawLatencySet?]
+  private let byOperation: UnsafeMutablePointer<RawLatencySet?>
   private(set) var counters: UnsafeMutablePointer<Counter>
-  private var windowSets: [RawLatencySet?]
+  private var currentWindow: RawLatencySet
+  private var closedWindows: [(window: UInt64, windowRequests: UInt64, latencies: SparseLatencySet)] = []
   private(set) var windowRequests: UInt64
   private var windowEnd: UInt64 = 0
   private var window = -1
-  private var fileSets: [RawHistogram?]
+  private var windowStart: UInt64 = 0
+  private let fileSets: UnsafeMutablePointer<RawHistogram?>
   private let fileRows: Int
   private(set) var fileCounters: UnsafeMutablePointer<Counter>
   private(set) var intervals: UnsafeMutablePointer<Interval>
@@ -39,6 +41,9 @@ final class WorkerResult: @unchecked Sendable {
   private var lastDue: Int64 = 0
   private(set) var interarrivalErrorSum: Int64 = 0
   private(set) var interarrivals: UInt64 = 0
+  /// Sum of the due gaps between consecutive requests.
+  private(set) var dueSpan: Int64 = 0
+  private(set) var serviceSum: Int64 = 0
   private(set) var recordedLatencySum: Int64 = 0
   private(set) var recordedLatencies: UInt64 = 0
   private let lagBudget: Int64
@@ -50,19 +55,21 @@ final class WorkerResult: @unchecked Sendable {
   }
 
   /// - Parameters:
-  ///   - files: rows of the trace's file table.
+  ///   - fileRows: files that get a row of their own, the first of the file table; the rest share one.
   ///   - expectedRequests: number of requests when it is known, so that there are exactly 30 windows.
-  init(isTimed: Bool, lagBudget: Int64, files: Int, expectedRequests: UInt64?) {
+  init(isTimed: Bool, lagBudget: Int64, fileRows: Int, expectedRequests: UInt64?) {
     self.isTimed = isTimed
     self.lagBudget = lagBudget
-    byOperation = Array(repeating: nil, count: Self.kinds * Self.sizeClasses)
+    byOperation = .allocate(capacity: Self.kinds * Self.sizeClasses)
+    byOperation.initialize(repeating: nil, count: Self.kinds * Self.sizeClasses)
     counters = .allocate(capacity: Self.kinds * Self.sizeClasses)
     counters.initialize(repeating: Counter(), count: Self.kinds * Self.sizeClasses)
-    windowSets = Array(repeating: nil, count: 2 * WindowSeries.maximumWindows)
+    currentWindow = RawLatencySet(isTimed: isTimed)
     let maximum = UInt64(WindowSeries.maximumWindows)
     windowRequests = expectedRequests.map { max(1, ($0 + maximum - 1) / maximum) } ?? 256
-    fileRows = min(files, Self.maximumFileRows)
-    fileSets = Array(repeating: nil, count: fileRows + 1)
+    self.fileRows = fileRows
+    fileSets = .allocate(capacity: fileRows + 1)
+    fileSets.initialize(repeating: nil, count: fileRows + 1)
     fileCounters = .allocate(capacity: fileRows + 1)
     fileCounters.initialize(repeating: Counter(), count: fileRows + 1)
     intervals = .allocate(capacity: Self.maximumIntervals)
@@ -73,9 +80,11 @@ final class WorkerResult: @unchecked Sendable {
     counters.deallocate()
     fileCounters.deallocate()
     intervals.deallocate()
-    byOperation.forEach { $0?.deallocate() }
-    windowSets.forEach { $0?.deallocate() }
-    fileSets.forEach { $0?.deallocate() }
+    for i in 0..<Self.kinds * Self.sizeClasses { byOperation[i]?.deallocate() }
+    byOperation.deallocate()
+    currentWindow.deallocate()
+    for i in 0..<fileRows + 1 { fileSets[i]?.deallocate() }
+    fileSets.deallocate()
   }
 
   /// 0 for no bytes, then one class per power of two from 512 B: class c holds sizes up to 256 · 2^c.
@@ -86,16 +95,16 @@ final class WorkerResult: @unchecked Sendable {
     return min(sizeClasses - 1, bits == 0 ? 1 : 65 - bits.leadingZeroBitCount)
   }
 
-  /// Counts one completed request. Times are nanoseconds after the start; `ordinal` counts the replayed requests.
+  /// Counts one completed request. Times are nanoseconds after the start; 
   @inline(__always)
-  func record(_ request: borrowing ReplayRequest, ordinal: UInt64, submitted: Int64, completed: Int64, result: Int64) {
+  func record(_ request: ReplayRequest, submitted: Int64, completed: Int64, result: Int64) {
     let service = completed &- submitted
     let lag = isTimed ? submitted &- request.dueNanoseconds : 0
     let slot = Int(request.kind.rawValue) * Self.sizeClasses + Self.sizeClass(request.lengthBytes)
     if byOperation[slot] == nil { byOperation[slot] = RawLatencySet(isTimed: isTimed) }
     byOperation[slot]!.record(lag: lag, service: service)
-    if ordinal >= windowEnd || window < 0 { openWindow(ordinal) }
-    windowSets[window]!.record(lag: lag, service: service)
+    if request.ordinal >= windowEnd || window < 0 || request.ordinal < windowStart { openWindow(request.ordinal) }
+    currentWindow.record(lag: lag, service: service)
     let moved = UInt64(max(0, result)) * (request.kind == .read || request.kind == .write ? 1 : 0)
     counters[slot].requests &+= 1
     counters[slot].bytes &+= moved
@@ -116,16 +125,18 @@ final class WorkerResult: @unchecked Sendable {
       recordedLatencySum &+= request.recordedLatencyNanoseconds
       recordedLatencies &+= 1
     }
+    serviceSum &+= service
     lastCompletion = completed
   }
 
   @inline(__always)
-  private func recordSchedule(_ request: borrowing ReplayRequest, _ submitted: Int64, _ lag: Int64) {
+  private func recordSchedule(_ request: ReplayRequest, _ submitted: Int64, _ lag: Int64) {
     if lag > lagBudget { lateRequests &+= 1 }
     if lastSubmitted != .min {
       let error = (submitted &- lastSubmitted) &- (request.dueNanoseconds &- lastDue)
       interarrivalErrorSum &+= abs(error)
       interarrivals &+= 1
+      dueSpan &+= request.dueNanoseconds &- lastDue
     }
     lastSubmitted = submitted
     lastDue = request.dueNanoseconds
@@ -167,31 +178,30 @@ final class WorkerResult: @unchecked Sendable {
 
   @inline(never)
   private func openWindow(_ ordinal: UInt64) {
-    while ordinal / windowRequests >= UInt64(windowSets.count) { coarsenWindows() }
+    closeWindow()
+    while ordinal / windowRequests >= 2 * UInt64(WindowSeries.maximumWindows) { windowRequests *= 2 }
     window = Int(ordinal / windowRequests)
-    if windowSets[window] == nil { windowSets[window] = RawLatencySet(isTimed: isTimed) }
-    windowEnd = UInt64(window + 1) * windowRequests
+    windowStart = UInt64(window) * windowRequests
+    windowEnd = windowStart + windowRequests
   }
 
-  /// Joins pairs of windows; rare, and only when the number of requests was not known before.
-  private func coarsenWindows() {
-    var series = windows
-    series.coarsen()
-    windowSets.forEach { $0?.deallocate() }
-    windowSets = Array(repeating: nil, count: windowSets.count)
-    settled.merge(series)
-    windowRequests *= 2
+  private func closeWindow() {
+    guard window >= 0 else { return }
+    closedWindows.append((UInt64(window), windowRequests, currentWindow.sparse))
+    currentWindow.reset()
+    window = -1
   }
-  private lazy var settled = WindowSeries(windowRequests: windowRequests)
 
   // MARK: Reading
 
-  var windows: WindowSeries {
+  /// The windows that this worker had requests in. Ends recording.
+  func takeWindows() -> WindowSeries {
+    closeWindow()
     var series = WindowSeries(windowRequests: windowRequests)
-    for (i, set) in windowSets.enumerated() {
-      if let set { series.set(i, set.latencies) }
+    for (window, requests, latencies) in closedWindows {
+      // Windows from before the size doubled lie inside the later ones.
+      series.set(Int(window * requests / windowRequests), latencies.latencies)
     }
-    series.merge(settled)
     return series
   }
 

@@ -1,0 +1,46 @@
+import Glibc
+
+/// Contents of writes: a slice of a pool of random bytes that no block device compresses. Which slice follows from seed, file,
+/// offset and sequence number, so what was written can be told later without remembering it; filling costs nothing.
+final class Payload: @unchecked Sendable {
+  private static let poolBytes = 1 << 20
+  /// Slices start at multiples of this, which O_DIRECT asks of memory.
+  private static let alignment = 512
+  private let pool: UnsafeMutableRawPointer
+  private let seed: UInt64
+
+  /// - Parameter largestBytes: the longest slice that will be asked for.
+  init(seed: UInt64, largestBytes: Int) {
+    self.seed = seed
+    let size = Self.poolBytes + largestBytes
+    pool = .allocate(byteCount: size, alignment: 4096)
+    var state = seed
+    for position in stride(from: 0, to: Self.poolBytes, by: 8) {
+      state = Self.mix(state &+ 0x9E37_79B9_7F4A_7C15)
+      pool.storeBytes(of: state, toByteOffset: position, as: UInt64.self)
+    }
+    var filled = Self.poolBytes
+    while filled < size {
+      let count = min(filled, size - filled)
+      memcpy(pool + filled, pool, count)
+      filled += count
+    }
+  }
+
+  deinit { pool.deallocate() }
+
+  /// Memory to write from.
+  @inline(__always)
+  func slice(file: UInt32, offset: Int64, sequence: UInt64) -> UnsafeMutableRawPointer {
+    let hash = Self.mix(seed ^ UInt64(file) << 40 ^ UInt64(bitPattern: offset) ^ sequence &* 0x9E37_79B9_7F4A_7C15)
+    return pool + Int(hash >> 40) % (Self.poolBytes / Self.alignment) * Self.alignment
+  }
+
+  /// The finaliser of SplitMix64.
+  private static func mix(_ value: UInt64) -> UInt64 {
+    var z = value
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}

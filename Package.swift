@@ -26,7 +26,7 @@ let package = Package(
     .executableTarget(
       name: "TraceRecord",
       dependencies: [
-        "TraceKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "TraceKit", "CTrace", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings,
       plugins: ["PreloadBuilder"]),

@@ -1,4 +1,5 @@
 import CTrace
+import Glibc
 
 /// Hides names: each component of a path becomes a keyed hash, so the tree keeps its shape and equal names stay equal; the
 /// last component keeps its extension.

@@ -38,6 +38,8 @@ struct RunCommand: ParsableCommand {
   var quiet = false
   @Option(help: ArgumentHelp("Compression, 1 (fast) to 9 (small).", valueName: "n"))
   var level: Int = Int(TraceWriter.defaultCompressionLevel)
+  @Flag(help: .hidden)
+  var noCalibration = false
   @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments, untouched.", valueName: "program"))
   var command: [String] = []
 
@@ -84,7 +86,7 @@ struct RunCommand: ParsableCommand {
     options.runFolder = runDir
     options.waitForAll = waitAll
     options.compressionLevel = Int32(level)
-    options.calibration = [executable, CalibrateCommand.name]
+    options.calibration = noCalibration ? nil : [executable, CalibrateCommand.name]
     options.described = described(ringBytes)
     return options
   }

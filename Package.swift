@@ -26,7 +26,7 @@ let package = Package(
     .executableTarget(
       name: "TraceRecord",
       dependencies: [
-        "TraceKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "TraceKit", "CTrace", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings,
       plugins: ["PreloadBuilder"]),
@@ -41,7 +41,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(name: "TraceKitTests", dependencies: ["TraceKit", "CTrace"], swiftSettings: swiftSettings),
     .testTarget(
-      name: "CommandTests", dependencies: ["TraceKit", "TraceRecord", "TraceReplay"],
+      name: "CommandTests", dependencies: ["TraceKit", "CTrace", "TraceRecord", "TraceReplay"],
       swiftSettings: swiftSettings),
   ]
 )

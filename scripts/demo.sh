@@ -8,10 +8,6 @@
 # is never written to: the next one gets a number. Works without root and removes its temporary files.
 set -eu
 
-build=$1
-record=$build/trace-record
-replay=$build/trace-replay
-
 # Headings, and the command that makes what follows, as somebody would type it.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
 heading() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
@@ -56,26 +52,28 @@ run_replay() {
   shift 2
   show "trace-replay run backup.iotrace $* --json $name.json"
   # No pipe into tee here: the exit status of a replay matters.
-  "$replay" run "$output/backup.iotrace" "$@" --json "$output/$name.json" >"$output/$name.txt"
-  cat "$output/$name.txt"
+  trace-replay run backup.iotrace "$@" --json "$name.json" >"$name.txt"
+  cat "$name.txt"
 }
 
 choose_files
 write_program
+build=$(cd "$1" && pwd)
 output=$(free_folder "${DEMO_OUTPUT:-demo-output}")
 mkdir -p "$output"
-output=$(cd "$output" && pwd)
-record=$(cd "$(dirname "$record")" && pwd)/trace-record
+cd "$output" # so that the commands shown are the ones that run
+output=$(pwd)
+PATH=$build:$PATH
 
 heading "Recording a backup of $(wc -l <"$work/files") files: tar, gzip, dd with fsync"
 show 'trace-record run -o backup.iotrace -- sh backup.sh'
-(cd "$work" && "$record" run -o "$output/backup.iotrace" -- sh backup.sh)
+(cd "$work" && trace-record run -o "$output/backup.iotrace" -- sh backup.sh)
 
 heading 'What is in the trace'
-show 'trace-record info backup.iotrace'
-"$record" info "$output/backup.iotrace" >"$output/info.txt"
-"$record" info --json "$output/info.json" "$output/backup.iotrace" >/dev/null
-cat "$output/info.txt"
+show 'trace-record info backup.iotrace --json info.json'
+trace-record info backup.iotrace >info.txt
+trace-record info backup.iotrace --json info.json >/dev/null
+cat info.txt
 
 run_replay original 'Replaying as recorded: the same times, in a scratch directory' \
   --engine sync --speed original --order streams
@@ -85,9 +83,10 @@ run_replay max-2-workers 'Replaying as fast as it goes, two workers' \
   --engine sync --speed max --order depth --workers 2
 
 heading 'Comparing the two runs at maximum speed'
-show 'trace-replay diff max-1-worker.json max-2-workers.json'
-"$replay" diff "$output/max-1-worker.json" "$output/max-2-workers.json" --json "$output/diff.json" >"$output/diff.txt"
-cat "$output/diff.txt"
+show 'trace-replay diff max-1-worker.json max-2-workers.json --json diff.json'
+trace-replay diff max-1-worker.json max-2-workers.json >diff.txt
+trace-replay diff max-1-worker.json max-2-workers.json --json diff.json >/dev/null
+cat diff.txt
 
 heading "Everything is in $output"
-ls -l "$output"
+ls -l

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -69,3 +70,5 @@ void ctrace_install_stop_handlers(void) {
 int ctrace_stop_signal(void) { return stop_signal; }
 void ctrace_set_stop_signal(int signal) { stop_signal = signal; }
 void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
+int ctrace_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+int ctrace_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }

@@ -25,6 +25,7 @@ struct DiffCommand: ParsableCommand {
   }
 
   func run() throws {
+    if let json { try ReportFile.check(json, overwrite: force) }
     let (first, second) = (try ReportFile.report(a), try ReportFile.report(b))
     let diff: ReportDiff
     do {

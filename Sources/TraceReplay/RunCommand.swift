@@ -62,9 +62,12 @@ struct RunCommand: ParsableCommand {
       print(try replayer.dryRun().text, terminator: "")
       return
     }
+    if let json { try ReportFile.check(json, overwrite: force) }
+    let known = replayer.warnings.count
     let meter = ProgressMeter(enabled: !quiet && StandardError.isTerminal)
     let report = try replayer.run { meter.show($0) }
     meter.clear()
+    if !quiet { replayer.warnings.dropFirst(known).forEach { TraceReplay.complain("warning: \($0)") } }
     if let json { try ReportFile.write(ReportFile.json(report), to: json, overwrite: force) }
     if json != "-" { print(report.text, terminator: "") }
     if keepScratch, let first = report.targets.first(where: { $0.kind == "scratch" }) { TraceReplay.complain("scratch files kept, the first is \(first.path)") }

@@ -11,6 +11,7 @@
 #include <liburing.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -68,6 +70,16 @@ pid_t ctrace_gettid(void);
 void ctrace_use_fine_timers(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
+/// memfd_create(2), closed at exec.
+int ctrace_memory_file(const char *name);
+/// pipe2(2) with both ends closed at exec.
+int ctrace_pipe(int ends[2]);
+/// setrlimit(RLIMIT_CORE).
+static inline int ctrace_limit_core(const struct rlimit *limit) { return setrlimit(RLIMIT_CORE, limit); }
+/// PR_SET_CHILD_SUBREAPER: orphaned descendants become children of the caller.
+static inline int ctrace_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+/// si_pid of a signal's or waitid's information.
+static inline pid_t ctrace_signal_process(const siginfo_t *information) { return information->si_pid; }
 static inline int ctrace_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int ctrace_major(uint64_t device) { return (int)major(device); }
 static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }

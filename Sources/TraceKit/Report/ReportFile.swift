@@ -16,6 +16,14 @@ public enum ReportFile {
     }
   }
 
+  /// Throws what `write` would throw, before the work that is to be reported is begun.
+  public static func check(_ path: String, overwrite: Bool) throws(TraceError) {
+    if path == "-" { return }
+    if access(path, F_OK) == 0, !overwrite { throw TraceError(.refused, "\(PrintableText.escaped(path)): exists already; --force replaces it") }
+    let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    guard access(folder, W_OK) == 0 else { throw TraceError(path: path, "create it", errno: errno) }
+  }
+
   /// Writes bytes to a file, or to standard output for `-`. An existing file is replaced only with `overwrite`.
   public static func write(_ bytes: [UInt8], to path: String, overwrite: Bool) throws(TraceError) {
     if path == "-" { return try writeAll(bytes, to: 1, path: "standard output") }

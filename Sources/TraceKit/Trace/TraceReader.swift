@@ -142,12 +142,14 @@ public final class TraceReader {
   private func damaged(_ entry: TraceIndexEntry, _ reason: String, lengthBytes: UInt64 = UInt64(TraceFormat.blockHeaderBytes)) {
     var damage = TraceDamage(offsetBytes: entry.offset, lengthBytes: lengthBytes, reason: reason)
     if entry.type == BlockType.events.rawValue {
-      damage.lostEvents = entry.firstEvent..<entry.firstEvent &+ UInt64(entry.count)
+      let (end, overflow) = entry.firstEvent.addingReportingOverflow(UInt64(entry.count))
+      if !overflow { damage.lostEvents = entry.firstEvent..<end }
       if entry.firstTimeNanoseconds <= entry.lastTimeNanoseconds {
         damage.timeNanoseconds = entry.firstTimeNanoseconds...entry.lastTimeNanoseconds
       }
     }
-    damages.append(damage)
+    // A second pass finds the same again.
+    if !damages.contains(damage) { damages.append(damage) }
   }
 
   /// Header and payload of the block at `offset` when both checksums hold and it is of `type`.

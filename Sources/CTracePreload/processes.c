@@ -1,0 +1,277 @@
+// New programs: the recorder's two environment variables survive a program that scrubs its environment.
+#include "preload.h"
+#include <alloca.h>
+
+#define PRELOAD_VARIABLE "LD_PRELOAD"
+static char run_entry[320], preload_entry[4096];
+static const char *library_path;
+
+static const char *variable_value(const char *entry, const char *name) {
+  size_t length = strlen(name);
+  return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
+}
+
+/// Keeps what this process was started with. The session names no library: the last entry of LD_PRELOAD that ends in our name is it.
+void attach_session(void) {
+  for (char **entry = environ; entry && *entry; entry++) {
+    if (variable_value(*entry, TRACE_RUN_VARIABLE) && strlen(*entry) < sizeof run_entry) strcpy(run_entry, *entry);
+    if (variable_value(*entry, PRELOAD_VARIABLE) && strlen(*entry) < sizeof preload_entry) strcpy(preload_entry, *entry);
+  }
+  const char *name = strstr(preload_entry, "/libtracepreload.so");
+  if (!name) return;
+  const char *start = name;
+  while (start > preload_entry && start[-1] != ':' && start[-1] != ' ' && start[-1] != '=') start--;
+  library_path = start;
+}
+
+static bool names_library(const char *value) { return strstr(value, "/libtracepreload.so") != NULL; }
+
+/// True when `env` already carries both variables, or nothing is recorded.
+static bool carries_session(char *const *env, size_t *count) {
+  bool run = false, library = false;
+  *count = 0;
+  for (; env && *env; env++, ++*count) {
+    const char *value;
+    if ((value = variable_value(*env, TRACE_RUN_VARIABLE))) run = true;
+    if ((value = variable_value(*env, PRELOAD_VARIABLE)) && names_library(value)) library = true;
+  }
+  return (run && library) || !library_path || !session->active || !run_entry[0];
+}
+
+/// Fills `out` (room for count + 3 entries) with env and our variables; `text` has room for the joined LD_PRELOAD.
+static char *const *join_environment(char *const *env, char **out, char *text) {
+  char **at = out;
+  const char *others = NULL;
+  for (; env && *env; env++) {
+    const char *value = variable_value(*env, PRELOAD_VARIABLE);
+    if (value && names_library(value)) value = NULL, *at++ = *env, others = "";
+    else if (value) others = value;
+    else if (!variable_value(*env, TRACE_RUN_VARIABLE)) *at++ = *env;
+  }
+  if (!others || *others) {
+    // The program's own libraries stay in front: a sanitizer's runtime insists on being first.
+    char *end = stpcpy(text, PRELOAD_VARIABLE "=");
+    if (others) end = stpcpy(stpcpy(end, others), ":");
+    size_t length = strcspn(library_path, ": ");
+    memcpy(end, library_path, length);
+    end[length] = 0;
+    *at++ = text;
+  }
+  *at++ = run_entry;
+  *at = NULL;
+  return out;
+}
+
+static size_t preload_length(char *const *env) {
+  for (; env && *env; env++) {
+    const char *value = variable_value(*env, PRELOAD_VARIABLE);
+    if (value) return strlen(value);
+  }
+  return 0;
+}
+
+// The array lives on the caller's stack: between fork and exec there is no malloc.
+#define WITH_SESSION(env)                                                                                 \
+  size_t env_count;                                                                                       \
+  if (!carries_session(env, &env_count) && env_count < 65536) {                                           \
+    size_t text_bytes = preload_length(env) + sizeof preload_entry + 16;                                  \
+    char **joined = alloca((env_count + 3) * sizeof *joined);                                             \
+    env = join_environment(env, joined, alloca(text_bytes));                                              \
+  }
+
+EXPORT int execve(const char *path, char *const *argv, char *const *env) {
+  WITH_SESSION(env)
+  return real_execve(path, argv, env);
+}
+
+EXPORT int execv(const char *path, char *const *argv) {
+  char *const *env = environ;
+  WITH_SESSION(env)
+  return real_execve(path, argv, env);
+}
+
+EXPORT int execvpe(const char *file, char *const *argv, char *const *env) {
+  WITH_SESSION(env)
+  return real_execvpe(file, argv, env);
+}
+
+EXPORT int execvp(const char *file, char *const *argv) {
+  char *const *env = environ;
+  WITH_SESSION(env)
+  return real_execvpe(file, argv, env);
+}
+
+EXPORT int fexecve(int fd, char *const *argv, char *const *env) {
+  WITH_SESSION(env)
+  return real_fexecve(fd, argv, env);
+}
+
+EXPORT int execveat(int folder, const char *path, char *const *argv, char *const *env, int flags) {
+  WITH_SESSION(env)
+  return real_execveat(folder, path, argv, env, flags);
+}
+
+#define COLLECT_ARGUMENTS(first)                                             \
+  va_list list;                                                              \
+  size_t argument_count = 1;                                                 \
+  va_start(list, first);                                                     \
+  while (va_arg(list, char *)) argument_count++;                             \
+  va_end(list);                                                              \
+  char **argv = alloca((argument_count + 1) * sizeof *argv);                 \
+  argv[0] = (char *)first;                                                   \
+  va_start(list, first);                                                     \
+  for (size_t i = 1; i <= argument_count; i++) argv[i] = va_arg(list, char *);
+
+EXPORT int execl(const char *path, const char *first, ...) {
+  COLLECT_ARGUMENTS(first)
+  va_end(list);
+  return execv(path, argv);
+}
+
+EXPORT int execlp(const char *file, const char *first, ...) {
+  COLLECT_ARGUMENTS(first)
+  va_end(list);
+  return execvp(file, argv);
+}
+
+EXPORT int execle(const char *path, const char *first, ...) {
+  COLLECT_ARGUMENTS(first)
+  char *const *env = va_arg(list, char *const *);
+  va_end(list);
+  return execve(path, argv, env);
+}
+
+EXPORT int posix_spawn(
+    pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+    char *const *argv, char *const *env) {
+  WITH_SESSION(env)
+  return real_posix_spawn(pid, path, actions, attributes, argv, env);
+}
+
+EXPORT int posix_spawnp(
+    pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+    char *const *argv, char *const *env) {
+  WITH_SESSION(env)
+  return real_posix_spawnp(pid, file, actions, attributes, argv, env);
+}
+
+// ---- vfork and syscall, which need their caller's stack as it is ------------------------------------------------------
+
+#if defined(__x86_64__)
+// The child runs on the parent's stack and in its memory, its thread variables included: it sets a mark that makes every
+// wrapper pass calls through, and the parent, which sleeps until the child is gone, takes it away. The return address waits
+// in a register, because the child's calls overwrite the stack. (As in glibc's own vfork.)
+__asm__(
+    ".text\n.globl vfork\n.type vfork,@function\nvfork:\n"
+    ".cfi_startproc\n"
+    "  popq %rdi\n  .cfi_adjust_cfa_offset -8\n  .cfi_register %rip, %rdi\n"
+    "  movl $58, %eax\n"
+    "  syscall\n"
+    "  pushq %rdi\n  .cfi_adjust_cfa_offset 8\n"
+    "  movq me@gottpoff(%rip), %rcx\n"
+    "  addq $trace_in_vfork_offset, %rcx\n"
+    "  testq %rax, %rax\n"
+    "  jz 1f\n"
+    "  movl $0, %fs:(%rcx)\n"
+    "  js 2f\n"
+    "  ret\n"
+    "1: movl $1, %fs:(%rcx)\n"
+    "  ret\n"
+    "2: pushq %rax\n  .cfi_adjust_cfa_offset 8\n"
+    "  call *__errno_location@GOTPCREL(%rip)\n"
+    "  popq %rcx\n  .cfi_adjust_cfa_offset -8\n"
+    "  negl %ecx\n"
+    "  movl %ecx, (%rax)\n"
+    "  movq $-1, %rax\n"
+    "  ret\n"
+    ".cfi_endproc\n.size vfork,.-vfork\n"
+    ".globl __vfork\n.set __vfork, vfork\n"
+    ".set trace_in_vfork_offset, 16\n");
+_Static_assert(offsetof(struct thread_state, in_vfork) == 16, "the assembly above adds it");
+
+// Numbers that are not recorded jump on to libc with registers and stack as they came.
+__asm__(
+    ".text\n.globl syscall\n.type syscall,@function\nsyscall:\n"
+    ".cfi_startproc\n"
+    "  cmpq $512, %rdi\n"
+    "  jae 1f\n"
+    "  leaq recorded_numbers(%rip), %rax\n"
+    "  movzbl (%rax,%rdi), %eax\n"
+    "  testl %eax, %eax\n"
+    "  jz 1f\n"
+    "  cmpl $1, %eax\n"
+    "  je syscall_recorded\n"
+    "  lock incl process_generation(%rip)\n"
+    "1: jmpq *real_syscall(%rip)\n"
+    ".cfi_endproc\n.size syscall,.-syscall\n");
+#endif
+
+/// The numbers that `syscall` records (1), and those that make a child (2): positions are shared with it from then on.
+__attribute__((used)) uint8_t recorded_numbers[512] = {
+    [SYS_read] = 1, [SYS_write] = 1, [SYS_pread64] = 1, [SYS_pwrite64] = 1, [SYS_readv] = 1, [SYS_writev] = 1,
+    [SYS_preadv] = 1, [SYS_pwritev] = 1, [SYS_preadv2] = 1, [SYS_pwritev2] = 1, [SYS_fsync] = 1, [SYS_fdatasync] = 1,
+    [SYS_ftruncate] = 1, [SYS_fallocate] = 1, [SYS_lseek] = 1, [SYS_openat] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
+    [SYS_dup] = 1, [SYS_dup3] = 1, [SYS_copy_file_range] = 1, [SYS_sendfile] = 1,
+    [SYS_clone] = 2, [SYS_clone3] = 2, [SYS_unlinkat] = 1, [SYS_renameat2] = 1, [SYS_sync_file_range] = 1,
+#if defined(__x86_64__)
+    [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1,
+#endif
+};
+
+/// A call by number goes through the wrapper of its function, which ends in the same system call.
+__attribute__((used)) long syscall_recorded(long number, ...) {
+  va_list list;
+  va_start(list, number);
+  long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long);
+  long d = va_arg(list, long), e = va_arg(list, long), f = va_arg(list, long);
+  va_end(list);
+  switch (number) {
+    case SYS_read: return read((int)a, (void *)b, (size_t)c);
+    case SYS_write: return write((int)a, (const void *)b, (size_t)c);
+    case SYS_pread64: return pread((int)a, (void *)b, (size_t)c, d);
+    case SYS_pwrite64: return pwrite((int)a, (const void *)b, (size_t)c, d);
+    case SYS_readv: return readv((int)a, (const struct iovec *)b, (int)c);
+    case SYS_writev: return writev((int)a, (const struct iovec *)b, (int)c);
+    case SYS_preadv: return preadv((int)a, (const struct iovec *)b, (int)c, d);
+    case SYS_pwritev: return pwritev((int)a, (const struct iovec *)b, (int)c, d);
+    case SYS_preadv2: return preadv2((int)a, (const struct iovec *)b, (int)c, d, (int)f);
+    case SYS_pwritev2: return pwritev2((int)a, (const struct iovec *)b, (int)c, d, (int)f);
+    case SYS_fsync: return fsync((int)a);
+    case SYS_fdatasync: return fdatasync((int)a);
+    case SYS_sync_file_range: return sync_file_range((int)a, b, c, (unsigned)d);
+    case SYS_ftruncate: return ftruncate((int)a, b);
+    case SYS_fallocate: return fallocate((int)a, (int)b, c, d);
+    case SYS_lseek: return lseek((int)a, b, (int)c);
+    case SYS_openat: return openat((int)a, (const char *)b, (int)c, (mode_t)d);
+    case SYS_close: return close((int)a);
+    case SYS_close_range: return close_range((unsigned)a, (unsigned)b, (int)c);
+    case SYS_dup: return dup((int)a);
+    case SYS_dup3: return dup3((int)a, (int)b, (int)c);
+    case SYS_copy_file_range: return copy_file_range((int)a, (off64_t *)b, (int)c, (off64_t *)d, (size_t)e, (unsigned)f);
+    case SYS_sendfile: return sendfile((int)a, (int)b, (off_t *)c, (size_t)d);
+    case SYS_unlinkat: return unlinkat((int)a, (const char *)b, (int)c);
+    case SYS_renameat2: return renameat2((int)a, (const char *)b, (int)c, (const char *)d, (unsigned)e);
+#if defined(__x86_64__)
+    case SYS_open: return open((const char *)a, (int)b, (mode_t)c);
+    case SYS_creat: return creat((const char *)a, (mode_t)b);
+    case SYS_dup2: return dup2((int)a, (int)b);
+    case SYS_unlink: return unlink((const char *)a);
+    case SYS_rename: return rename((const char *)a, (const char *)b);
+#endif
+  }
+  return real_syscall(number, a, b, c, d, e, f);
+}
+
+#if !defined(__x86_64__)
+EXPORT long syscall(long number, ...) {
+  va_list list;
+  va_start(list, number);
+  long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long);
+  long d = va_arg(list, long), e = va_arg(list, long), f = va_arg(list, long);
+  va_end(list);
+  uint8_t kind = number >= 0 && number < 512 ? recorded_numbers[number] : 0;
+  if (kind == 2) process_generation++;
+  if (kind == 1) return syscall_recorded(number, a, b, c, d, e, f);
+  return real_syscall(number, a, b, c, d, e, f);
+}
+#endif

@@ -1,0 +1,90 @@
+import CTrace
+
+/// From the numbers that traced processes give their open files to the rows of the trace's file table: one row per file and
+/// name, however often it is opened, and none for files that no kept event names.
+struct RecordedFiles {
+  /// What a number stands for.
+  enum Reference: Equatable {
+    case row(UInt32)
+    /// The filters leave the file out.
+    case excluded
+    /// No definition was published (no room), or the call named no open file.
+    case unknown
+  }
+  private struct Identity: Hashable {
+    var device: UInt64
+    var inode: UInt64
+    var birthNanoseconds: Int64
+    var path: [UInt8]
+  }
+  private struct Entry {
+    var file: TraceFile
+    var row: UInt32?
+    var isKept: Bool
+  }
+  private let filter: PathFilter
+  private let anonymizer: PathAnonymizer?
+  /// By number: index of the entry + 1, 0 when not defined. Numbers are given out one after another.
+  private var entryOfNumber: [UInt32] = []
+  private var entries: [Entry] = []
+  private var entryOfIdentity: [Identity: UInt32] = [:]
+
+  init(filter: PathFilter, anonymizer: PathAnonymizer?) {
+    self.filter = filter
+    self.anonymizer = anonymizer
+  }
+
+  /// Takes a definition from `bytes`: the fixed part, then the path.
+  mutating func define(_ bytes: UnsafeRawBufferPointer) {
+    let fixedBytes = MemoryLayout<trace_definition>.size
+    guard bytes.count >= fixedBytes else { return }
+    let fixed = bytes.loadUnaligned(as: trace_definition.self)
+    guard fixed.description > 0, fixed.description < 1 << 30 else { return }
+    let path = Array(bytes[fixedBytes..<min(bytes.count, fixedBytes + Int(fixed.path_bytes))])
+    let number = Int(fixed.description)
+    if number >= entryOfNumber.count {
+      entryOfNumber.append(contentsOf: repeatElement(0, count: max(number + 1 - entryOfNumber.count, 1024)))
+    }
+    let identity = Identity(
+      device: fixed.device, inode: fixed.inode, birthNanoseconds: fixed.birth_ns, path: path)
+    if let known = entryOfIdentity[identity] {
+      entryOfNumber[number] = known
+      return
+    }
+    entries.append(Entry(file: file(fixed, path), row: nil, isKept: filter.keeps(path)))
+    entryOfNumber[number] = UInt32(entries.count)
+    entryOfIdentity[identity] = UInt32(entries.count)
+  }
+
+  private func file(_ fixed: trace_definition, _ path: [UInt8]) -> TraceFile {
+    let identified = fixed.inode != 0
+    return TraceFile(
+      path: path, kind: kind(fixed, path), device: identified ? fixed.device : nil, inode: identified ? fixed.inode : nil,
+      birthTimeNanoseconds: fixed.birth_ns == Int64.min ? nil : fixed.birth_ns,
+      sizeBytes: fixed.size == UInt64.max ? nil : fixed.size,
+      openFlags: fixed.open_flags == UInt32.max ? nil : fixed.open_flags,
+      filesystemType: fixed.filesystem_type == 0 ? nil : fixed.filesystem_type,
+      representedDevice: fixed.represented_device == 0 ? nil : fixed.represented_device)
+  }
+
+  private func kind(_ fixed: trace_definition, _ path: [UInt8]) -> TraceFile.Kind {
+    if path.starts(with: "anon_inode:".utf8) { return .anonymous }
+    return TraceFile.Kind(rawValue: UInt8(truncatingIfNeeded: fixed.kind)) ?? .unknown
+  }
+
+  /// What `number` stands for; a kept file that is named for the first time is added by `addRow`.
+  mutating func resolve(_ number: UInt32, addRow: (TraceFile) -> UInt32) -> Reference {
+    guard number > 0, Int(number) < entryOfNumber.count, entryOfNumber[Int(number)] > 0 else { return .unknown }
+    let index = Int(entryOfNumber[Int(number)]) - 1
+    if let row = entries[index].row { return .row(row) }
+    guard entries[index].isKept else { return .excluded }
+    var file = entries[index].file
+    if let anonymizer { file.path = anonymizer.anonymized(file.path) }
+    let row = addRow(file)
+    entries[index].row = row
+    return .row(row)
+  }
+
+  /// Whether events that name no file are kept: a list of wanted files does not name them.
+  var keepsUnnamed: Bool { filter.include.isEmpty }
+}

@@ -20,8 +20,10 @@ import Testing
     for i in 0..<1_000 {
       try writer.append(
         TraceEvent(
-          startNanoseconds: 7_000_000 + Int64(i) * 1_000_000, operation: i % 4 == 0 ? .read : .write, file: 0, offsetBytes: UInt64(i) * 4096,
-          sizeBytes: 4096, latencyNanoseconds: Int64(i + 1) * 1000, result: i == 500 ? -28 : 4096, processID: 10, threadID: 10 + Int32(i % 2)))
+          startNanoseconds: 7_000_000 + Int64(i) * 1_000_000, operation: i % 4 == 0 ? .read : .write, file: 0,
+          offsetBytes: UInt64(i) * 4096,
+          sizeBytes: 4096, latencyNanoseconds: Int64(i + 1) * 1000, result: i == 500 ? -28 : 4096, processID: 10,
+          threadID: 10 + Int32(i % 2)))
     }
     try writer.finish()
   }
@@ -109,7 +111,8 @@ import Testing
     try folder.write("text", "hello\n")
     for command in ["info", "dump", "verify"] {
       for (path, words) in [
-        (folder / "missing", "No such file"), (folder / "empty", "empty"), (folder / "text", "not a trace"), (folder.path, "not a regular file"),
+        (folder / "missing", "No such file"), (folder / "empty", "empty"), (folder / "text", "not a trace"),
+        (folder.path, "not a regular file"),
       ] {
         let result = try run(traceRecord, [command, path])
         #expect(result.status == 1 && result.stdout.isEmpty, "\(command) \(path)")
@@ -120,8 +123,10 @@ import Testing
 
   @Test func wrongUsageEndsWithStatus2() throws {
     for arguments in [
-      ["info"], ["nonsense"], ["info", "--files", "-1", "x"], ["dump", "x", "--from", "soon"], ["import", "x"], ["import", "x", "-o", "y", "--format", "z"],
-      ["export", "x", "--to", "z", "-o", "y"], ["export", "x", "--to", "fio", "-o", "y", "--fio-version", "4"], ["import", "x", "-o", "y", "--fio-wait", "z"],
+      ["info"], ["nonsense"], ["info", "--files", "-1", "x"], ["dump", "x", "--from", "soon"], ["import", "x"],
+      ["import", "x", "-o", "y", "--format", "z"],
+      ["export", "x", "--to", "z", "-o", "y"], ["export", "x", "--to", "fio", "-o", "y", "--fio-version", "4"],
+      ["import", "x", "-o", "y", "--fio-wait", "z"],
     ] {
       let result = try run(traceRecord, arguments)
       #expect(result.status == 2 && result.stdout.isEmpty && !result.stderr.isEmpty, "\(arguments)")
@@ -135,7 +140,9 @@ import Testing
     try folder.write("log", "fio version 3 iolog\n1 /a add\n1 /a open\n5 /a read 0 512\n9 /a frob 1 2\n9 /a close\n")
     let imported = try run(traceRecord, ["import", folder / "log", "-o", folder / "t"])
     #expect(imported.status == 0)
-    for words in ["format      fio", "µs", "1 reads", "rejected    1", "log:5: ", "dropped     add 1"] { #expect(imported.stdout.contains(words), "\(words)") }
+    for words in ["format      fio", "µs", "1 reads", "rejected    1", "log:5: ", "dropped     nothing"] {
+      #expect(imported.stdout.contains(words), "\(words)")
+    }
     let exported = try run(traceRecord, ["export", "--to", "fio", folder / "t", "-o", folder / "log2", "--json", "-"])
     #expect(exported.status == 0)
     #expect((try object(exported.stdout)["lost"] as? [String: Any])?.count == 1)
@@ -150,7 +157,12 @@ import Testing
   @Test func aReaderThatGoesAwayEndsTheDumpQuietly() throws {
     let folder = try TemporaryFolder()
     try sample(folder / "t")
-    let result = try run("/bin/sh", ["-c", "trap '' PIPE; '\(traceRecord)' dump '\(folder / "t")' | head -n 1; '\(traceRecord)' dump --csv '\(folder / "t")' | head -n 1"])
+    let result = try run(
+      "/bin/sh",
+      [
+        "-c",
+        "trap '' PIPE; '\(traceRecord)' dump '\(folder / "t")' | head -n 1; '\(traceRecord)' dump --csv '\(folder / "t")' | head -n 1",
+      ])
     #expect(result.status == 0 && result.stderr.isEmpty)
     #expect(result.stdout.split(whereSeparator: \.isNewline).count == 2)
   }
@@ -165,7 +177,8 @@ import Testing
       (4, 1_000_000, [0]),
     ] as [(UInt8, UInt32, [UInt8])] {
       var header = BlockHeader(
-        type: .events, count: 1, rawBytes: 1 << 26, firstTimeNanoseconds: 0, lastTimeNanoseconds: 0, firstEvent: 0, sequence: 0, continuesInOrder: true)
+        type: .events, count: 1, rawBytes: 1 << 26, firstTimeNanoseconds: 0, lastTimeNanoseconds: 0, firstEvent: 0, sequence: 0,
+        continuesInOrder: true)
       header.type = type
       header.count = count
       header.storedBytes = UInt32(payload.count)
@@ -174,7 +187,7 @@ import Testing
       encoded.withUnsafeMutableBytes { header.encode(into: $0.baseAddress!) }
       bytes += encoded + payload
     }
-    FileManager.default.createFile(atPath: folder / "t", contents: Data(bytes))
+    try Data(bytes).write(to: URL(fileURLWithPath: folder / "t"))
     for command in ["info", "dump", "verify"] {
       let result = try run("/bin/sh", ["-c", "ulimit -v 400000; exec '\(traceRecord)' \(command) '\(folder / "t")' >/dev/null"])
       #expect(result.signal == nil && result.status <= 1, "\(command): \(result.status) \(result.stderr)")

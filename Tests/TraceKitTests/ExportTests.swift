@@ -40,11 +40,14 @@ import Testing
 
   @Test func version2WaitsInMillisecondsSinceTheStart() throws {
     let (_, lines) = try export(
-      [0, 900_000, 3_000_000, 3_100_000].map { TraceEvent(startNanoseconds: $0, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 512) },
+      [0, 900_000, 3_000_000, 3_100_000].map {
+        TraceEvent(startNanoseconds: $0, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 512)
+      },
       files: [file("/a")], version: 2)
     #expect(
       lines == [
-        "fio version 2 iolog", "/a add", "/a open", "/a read 0 512", "/a read 0 512", "/a wait 3 0", "/a read 0 512", "/a read 0 512", "/a close",
+        "fio version 2 iolog", "/a add", "/a open", "/a read 0 512", "/a read 0 512", "/a wait 3 0", "/a read 0 512", "/a read 0 512",
+        "/a close",
       ])
   }
 
@@ -120,11 +123,14 @@ import Testing
       let file = UInt32(i % 3)
       events.append(
         TraceEvent(
-          startNanoseconds: Int64(i) * 20_000, operation: .write, file: file, offsetBytes: UInt64(i / 3) * 4096, sizeBytes: 4096, latencyNanoseconds: 900,
+          startNanoseconds: Int64(i) * 20_000, operation: .write, file: file, offsetBytes: UInt64(i / 3) * 4096, sizeBytes: 4096,
+          latencyNanoseconds: 900,
           result: 4096, processID: 5, threadID: 5))
     }
     for i in 0..<100 {
-      events.append(TraceEvent(startNanoseconds: 4_000_000 + Int64(i) * 20_000, operation: .read, file: 1, offsetBytes: UInt64(i % 60) * 4096, sizeBytes: 4096))
+      events.append(
+        TraceEvent(
+          startNanoseconds: 4_000_000 + Int64(i) * 20_000, operation: .read, file: 1, offsetBytes: UInt64(i % 60) * 4096, sizeBytes: 4096))
     }
     events.append(TraceEvent(startNanoseconds: 6_100_000, operation: .fsync, file: 1))
     let writer = try TraceWriter(path: folder("t"), metadata: TraceMetadata(source: "generated"))
@@ -136,7 +142,9 @@ import Testing
     _ = try TraceExport.run(trace: folder("t"), format: "fio", output: folder("log"), options: options)
     let fio = Process()
     fio.executableURL = URL(fileURLWithPath: try #require(programOnPath("fio")))
-    fio.arguments = ["--name=replay", "--read_iolog=" + folder("log"), "--ioengine=psync", "--output-format=json", "--output=" + folder("json")]
+    fio.arguments = [
+      "--name=replay", "--read_iolog=" + folder("log"), "--ioengine=psync", "--output-format=json", "--output=" + folder("json"),
+    ]
     fio.currentDirectoryURL = URL(fileURLWithPath: folder.path)
     fio.standardError = FileHandle.nullDevice
     try fio.run()

@@ -16,7 +16,9 @@ import Testing
   }
 
   /// The damaged bytes and the range of the original that is no longer there as it was.
-  private func apply(_ damage: Damage, at position: Int, to original: [UInt8], _ random: inout SplitMix) -> (bytes: [UInt8], hit: Range<Int>) {
+  private func apply(_ damage: Damage, at position: Int, to original: [UInt8], _ random: inout SplitMix) -> (
+    bytes: [UInt8], hit: Range<Int>
+  ) {
     var bytes = original
     let length = min(Int.random(in: 1...80, using: &random), bytes.count - position)
     switch damage {
@@ -37,7 +39,9 @@ import Testing
   }
 
   /// A block is intact when no byte of it was touched; an insertion touches what it divides.
-  private func isIntact(_ block: (offset: Int, length: Int, type: UInt8, count: Int), _ hit: Range<Int>, _ original: [UInt8], _ damaged: [UInt8]) -> Bool {
+  private func isIntact(
+    _ block: (offset: Int, length: Int, type: UInt8, count: Int), _ hit: Range<Int>, _ original: [UInt8], _ damaged: [UInt8]
+  ) -> Bool {
     let own = block.offset..<block.offset + block.length
     if hit.isEmpty { return hit.lowerBound <= own.lowerBound || hit.lowerBound >= own.upperBound }
     if !own.overlaps(hit) { return true }
@@ -45,7 +49,9 @@ import Testing
     return damaged.count == original.count && damaged[own] == original[own]
   }
 
-  private func check(_ damage: Damage, at position: Int, _ original: [UInt8], _ events: [TraceEvent], _ folder: Folder, _ random: inout SplitMix) throws {
+  private func check(
+    _ damage: Damage, at position: Int, _ original: [UInt8], _ events: [TraceEvent], _ folder: Folder, _ random: inout SplitMix
+  ) throws {
     let (damaged, hit) = apply(damage, at: position, to: original, &random)
     write(damaged, folder("damaged"))
     guard damaged.count > 100 else { return }
@@ -96,7 +102,8 @@ import Testing
     let original = bytes(of: folder("original"))
     var random = SplitMix(seed: 3)
     for block in try blocks(of: folder("original")) {
-      for position in [block.offset - 1, block.offset, block.offset + 1, block.offset + 63, block.offset + 64] where position < original.count {
+      for position in [block.offset - 1, block.offset, block.offset + 1, block.offset + 63, block.offset + 64]
+      where position < original.count {
         try check(damage, at: position, original, events, folder, &random)
       }
     }
@@ -137,7 +144,9 @@ import Testing
 
   @Test func theDamageNamesEventsAndTimes() throws {
     let folder = Folder()
-    let events = (0..<300).map { TraceEvent(startNanoseconds: Int64($0) * 1_000_000_000, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 1) }
+    let events = (0..<300).map {
+      TraceEvent(startNanoseconds: Int64($0) * 1_000_000_000, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 1)
+    }
     try writeTrace(events, folder("t"))
     var damaged = bytes(of: folder("t"))
     let block = try blocks(of: folder("t")).filter { $0.type == BlockType.events.rawValue }[1]

@@ -28,7 +28,7 @@ import Testing
     let python = Process()
     python.executableURL = URL(fileURLWithPath: try #require(programOnPath("python3")))
     python.arguments = [packageRoot + "/Tests/Oracles/read_trace.py", "\(goldenFolder)/\(name).iotrace"]
-    python.standardOutput = try #require(FileHandle(forWritingAtPath: folder("out")))
+    python.standardOutput = FileHandle(forWritingAtPath: folder("out"))
     try python.run()
     python.waitUntilExit()
     #expect(python.terminationStatus == 0)
@@ -74,8 +74,14 @@ import Testing
     options.overwrite = true
     let writer = try TraceWriter(path: path, metadata: TraceMetadata(source: "generated"), options: options)
     _ = writer.addFile(TraceFile(path: Array("/a".utf8), kind: .regular, sizeBytes: 8192))
-    try writer.append(TraceEvent(startNanoseconds: 1000, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 4096, latencyNanoseconds: 700, result: 4096, processID: 7, threadID: 7))
-    try writer.append(TraceEvent(startNanoseconds: 2500, operation: .read, file: 0, offsetBytes: 4096, sizeBytes: 4096, latencyNanoseconds: 650, result: 4096, processID: 7, threadID: 7))
+    try writer.append(
+      TraceEvent(
+        startNanoseconds: 1000, operation: .read, file: 0, offsetBytes: 0, sizeBytes: 4096, latencyNanoseconds: 700, result: 4096,
+        processID: 7, threadID: 7))
+    try writer.append(
+      TraceEvent(
+        startNanoseconds: 2500, operation: .read, file: 0, offsetBytes: 4096, sizeBytes: 4096, latencyNanoseconds: 650, result: 4096,
+        processID: 7, threadID: 7))
     try writer.finish()
   }
 

@@ -50,11 +50,14 @@ import Testing
   }
 
   /// A preamble and one block with `payload` and right checksums.
-  private func trace(type: UInt8, count: UInt32, payload: [UInt8], firstEvent: UInt64 = 0, claimedBytes: UInt32? = nil, blocks: Int = 1) -> [UInt8] {
+  private func trace(type: UInt8, count: UInt32, payload: [UInt8], firstEvent: UInt64 = 0, claimedBytes: UInt32? = nil, blocks: Int = 1)
+    -> [UInt8]
+  {
     var all = Preamble(createdUnixNanoseconds: 0).encoded()
     for sequence in 0..<blocks {
       var header = BlockHeader(
-        type: .events, count: 1, rawBytes: 0, firstTimeNanoseconds: 0, lastTimeNanoseconds: 0, firstEvent: firstEvent, sequence: UInt64(sequence),
+        type: .events, count: 1, rawBytes: 0, firstTimeNanoseconds: 0, lastTimeNanoseconds: 0, firstEvent: firstEvent,
+        sequence: UInt64(sequence),
         continuesInOrder: true)
       header.type = type
       header.count = count
@@ -85,10 +88,16 @@ import Testing
       ("no payload", trace(type: 3, count: 1, payload: [])),
       ("columns claimed and not there", trace(type: 3, count: 1, payload: [255])),
       ("a deflated column of a gigabyte", trace(type: 3, count: 1, payload: [1] + column(1, 2, [1, 1, 1 << 30, 4]) + [0, 0, 0, 0])),
-      ("a deflated column longer than deflate can make", trace(type: 3, count: 1, payload: [1] + column(1, 2, [1, 1, 1_300_000, 4]) + [0, 0, 0, 0])),
+      (
+        "a deflated column longer than deflate can make",
+        trace(type: 3, count: 1, payload: [1] + column(1, 2, [1, 1, 1_300_000, 4]) + [0, 0, 0, 0])
+      ),
       ("a column twice", trace(type: 3, count: 1, payload: [3] + start + start + operation)),
       ("a scale of 0", trace(type: 3, count: 1, payload: [2] + column(1, 0, [1, 0, 0]) + operation)),
-      ("a file beyond the dictionary", trace(type: 3, count: 1, payload: [4] + start + operation + column(16, 0, [1, 1, 0]) + column(5, 0, [1, 1, 9]))),
+      (
+        "a file beyond the dictionary",
+        trace(type: 3, count: 1, payload: [4] + start + operation + column(16, 0, [1, 1, 0]) + column(5, 0, [1, 1, 9]))
+      ),
       ("a dictionary of negative files", trace(type: 3, count: 1, payload: [3] + start + operation + column(16, 0, [1, 1, 1]))),
       ("half a thread", trace(type: 3, count: 1, payload: [3] + start + operation + column(17, 0, [1, 1, 1]))),
       ("the last event number", trace(type: 3, count: 1, payload: [2] + start + operation, firstEvent: .max)),

@@ -22,7 +22,12 @@ func programOnPath(_ program: String) -> String? {
 
 func bytes(of path: String) -> [UInt8] { [UInt8](FileManager.default.contents(atPath: path) ?? Data()) }
 
-func write(_ bytes: [UInt8], _ path: String) { _ = FileManager.default.createFile(atPath: path, contents: Data(bytes)) }
+func write(_ bytes: [UInt8], _ path: String) {
+  // Not through a temporary file: tests write many.
+  let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+  defer { close(descriptor) }
+  _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+}
 
 /// A trace of `events` in blocks of `blockEvents`, with `files` rows.
 @discardableResult

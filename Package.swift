@@ -36,6 +36,9 @@ let package = Package(
         "TraceKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "TraceBenchmarks", dependencies: ["TraceKit", "CTrace"], path: "Benchmarks/TraceBenchmarks",
+      swiftSettings: swiftSettings),
     .testTarget(name: "TraceKitTests", dependencies: ["TraceKit", "CTrace"], swiftSettings: swiftSettings),
     .testTarget(
       name: "CommandTests", dependencies: ["TraceKit", "CTrace", "TraceRecord", "TraceReplay"],

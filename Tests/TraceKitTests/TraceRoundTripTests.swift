@@ -126,7 +126,7 @@ func arbitraryEvents(_ count: Int, _ random: inout some RandomNumberGenerator, w
 
   @Test func anExistingFileIsRefusedWithoutForce() throws {
     let folder = Folder()
-    FileManager.default.createFile(atPath: folder("t"), contents: Data("precious".utf8))
+    _ = FileManager.default.createFile(atPath: folder("t"), contents: Data("precious".utf8))
     #expect(throws: TraceError.self) { try TraceWriter(path: folder("t"), metadata: TraceMetadata(source: "generated")) }
     #expect(FileManager.default.contents(atPath: folder("t")) == Data("precious".utf8))
   }

@@ -30,9 +30,10 @@ struct ReplaySession {
     let queues = makeQueues()
     let producer = RequestProducer(
       reader: reader, builder: builder, filter: filter, queues: queues, targets: targets, loops: options.loops)
-    let fileRows = min(reader.files.count, workers <= 4 ? WorkerResult.maximumFileRows : 16)
+    let fileRows = min(reader.files.count, workers <= 4 ? WorkerTally.maximumFileRows : 16)
     let results = (0..<workers).map { _ in
-      WorkerResult(isTimed: control.isTimed, lagBudget: control.lagBudget, fileRows: fileRows, expectedRequests: expectedRequests)
+      WorkerResult(
+        WorkerTally(isTimed: control.isTimed, lagBudget: control.lagBudget, fileRows: fileRows, expectedRequests: expectedRequests))
     }
     let cpuBefore = ctrace_process_cpu_ns()
     // The first batches are decoded before the clock starts.

@@ -101,7 +101,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         if submitted < due { return submitted }
       } else if now &- due > control.lagBudget, control.late != .burst {
         if control.late == .drop {
-          result.recordDrop()
+          result.tally.pointee.recordDrop()
           return now
         }
         control.addShift(now &- due)
@@ -111,7 +111,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if control.tracksInversions { control.noteSubmission(request.number) }
     let outcome = engine.perform(operation(request))
     let completed = ctrace_monotonic_ns()
-    result.record(
+    result.tally.pointee.record(
       request, submitted: submitted &- control.anchor, completed: completed &- control.anchor, result: outcome)
     if log != nil { log!.append(request, submitted: submitted &- control.anchor, completed: completed &- control.anchor, result: outcome) }
     return completed

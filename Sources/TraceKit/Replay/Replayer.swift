@@ -79,6 +79,7 @@ public final class Replayer {
   /// - Parameter progress: called about ten times a second on the calling thread.
   /// - Throws: refusals before the first request; afterwards only when the trace can't be read on, or the log not written.
   public func run(progress: (Progress) -> Void = { _ in }) throws(TraceError) -> ReplayReport {
+    let knownDamages = reader.damages.count
     var survey: TraceSurvey?
     var targets: TargetSet?
     defer { targets?.cleanUp() }
@@ -103,6 +104,7 @@ public final class Replayer {
       engine: engine, options: options, reader: reader, builder: builder, filter: filter, control: control, workers: workers,
       targets: targets?.targets ?? [], expectedRequests: expected, log: log)
     let outcome = try session.run(progress: progress)
+    for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
       tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [], notes: targets?.notes ?? [],

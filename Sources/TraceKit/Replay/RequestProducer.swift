@@ -42,14 +42,44 @@ final class RequestProducer: @unchecked Sendable {
   private func pass() throws(TraceError) -> Bool {
     if filter.start != Int64.min { try reader.seek(toTime: filter.start) } else { try reader.rewind() }
     let batch = EventBatch(capacity: RequestBatch.capacity)
+    let canEndEarly = filter.end != Int64.max && reader.isSorted
     while try reader.next(into: batch) {
-      for i in 0..<batch.count {
-        guard var request = builder.build(batch.events[i], number: batch.firstEvent + UInt64(i)) else { continue }
-        assign(&request)
-        guard put(request) else { return false }
-        requests += 1
+      guard queues.count == 1 ? dealToOne(batch) : dealToMany(batch) else { return false }
+      if canEndEarly, batch.count > 0, batch.events[0].startNanoseconds >= filter.end { break }
+    }
+    return true
+  }
+
+  /// All requests of a batch into the one queue. Works on local copies: properties of a class are checked at each access.
+  private func dealToOne(_ batch: EventBatch) -> Bool {
+    var builder = self.builder
+    defer { self.builder = builder }
+    guard var output = open[0] ?? free(0) else { return false }
+    open[0] = nil
+    let events = batch.events
+    let first = batch.firstEvent
+    for i in 0..<batch.count {
+      guard var request = builder.build(events[i], number: first + UInt64(i)) else { continue }
+      assign(&request)
+      output.requests[output.count] = request
+      output.count += 1
+      requests += 1
+      if output.count == RequestBatch.capacity {
+        queues[0].put(output)
+        guard let next = free(0) else { return false }
+        output = next
       }
-      if batch.count > 0, reader.isSorted, batch.events[0].startNanoseconds >= filter.end { break }
+    }
+    open[0] = output
+    return true
+  }
+
+  private func dealToMany(_ batch: EventBatch) -> Bool {
+    for i in 0..<batch.count {
+      guard var request = builder.build(batch.events[i], number: batch.firstEvent + UInt64(i)) else { continue }
+      assign(&request)
+      guard put(request) else { return false }
+      requests += 1
     }
     return true
   }
@@ -66,7 +96,7 @@ final class RequestProducer: @unchecked Sendable {
 
   @inline(__always)
   private func put(_ request: ReplayRequest) -> Bool {
-    let worker = queues.count == 1 ? 0 : workerFor(request)
+    let worker = workerFor(request)
     if open[worker] == nil {
       guard let batch = free(worker) else { return false }
       open[worker] = batch

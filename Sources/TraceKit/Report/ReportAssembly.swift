@@ -61,18 +61,18 @@ struct ReportAssembly {
   private func latencies(_ kind: IOOperation.Kind) -> LatencySet {
     var set = LatencySet()
     for result in outcome.results {
-      for sizeClass in 0..<WorkerResult.sizeClasses {
-        if let some = result.latencies(kind, sizeClass) { set.merge(some) }
+      for sizeClass in 0..<WorkerTally.sizeClasses {
+        if let some = result.tally.pointee.latencies(kind, sizeClass) { set.merge(some) }
       }
     }
     return set
   }
 
   private func operation(_ kind: IOOperation.Kind) -> ReplayReport.Operation? {
-    var total = WorkerResult.Counter()
+    var total = WorkerTally.Counter()
     for result in outcome.results {
-      for sizeClass in 0..<WorkerResult.sizeClasses {
-        let counter = result.counter(kind, sizeClass)
+      for sizeClass in 0..<WorkerTally.sizeClasses {
+        let counter = result.tally.pointee.counter(kind, sizeClass)
         total.requests += counter.requests
         total.bytes += counter.bytes
         total.errors += counter.errors
@@ -86,15 +86,15 @@ struct ReportAssembly {
   }
 
   private func sizeClasses() -> [ReplayReport.SizeClass] {
-    (0..<WorkerResult.sizeClasses).compactMap { sizeClass in
+    (0..<WorkerTally.sizeClasses).compactMap { sizeClass in
       var histogram = LatencyHistogram()
       for result in outcome.results {
         for kind in IOOperation.Kind.allCases {
-          if let set = result.latencies(kind, sizeClass) { histogram.merge(set.service) }
+          if let set = result.tally.pointee.latencies(kind, sizeClass) { histogram.merge(set.service) }
         }
       }
       guard histogram.count > 0 else { return nil }
-      let last = sizeClass == WorkerResult.sizeClasses - 1
+      let last = sizeClass == WorkerTally.sizeClasses - 1
       let bound: UInt64? = last ? nil : sizeClass == 0 ? 0 : 256 << UInt64(sizeClass)
       return ReplayReport.SizeClass(upToBytes: bound, requests: histogram.count, service: LatencySummary(histogram))
     }
@@ -103,13 +103,13 @@ struct ReportAssembly {
   private func files() -> [ReplayReport.File] {
     guard let first = outcome.results.first else { return [] }
     return (0..<first.fileRowCount).compactMap { row in
-      var counter = WorkerResult.Counter()
+      var counter = WorkerTally.Counter()
       var service = LatencyHistogram()
       for result in outcome.results {
         counter.requests += result.fileCounters[row].requests
         counter.bytes += result.fileCounters[row].bytes
         counter.errors += result.fileCounters[row].errors
-        service.merge(result.fileService(row))
+        service.merge(result.tally.pointee.fileService(row))
       }
       guard counter.requests > 0 else { return nil }
       let isRest = row == first.fileRowCount - 1
@@ -121,8 +121,8 @@ struct ReportAssembly {
 
   private func windows() -> [ReplayReport.Window] {
     guard let first = outcome.results.first else { return [] }
-    var series = first.takeWindows()
-    for result in outcome.results.dropFirst() { series.merge(result.takeWindows()) }
+    var series = first.tally.pointee.takeWindows()
+    for result in outcome.results.dropFirst() { series.merge(result.tally.pointee.takeWindows()) }
     while series.windows.count > WindowSeries.maximumWindows { series.coarsen() }
     return series.windows.enumerated().map { i, set in
       ReplayReport.Window(firstRequest: UInt64(i) * series.windowRequests, requests: set.service.count, latency: LatencyTriple(set))
@@ -132,9 +132,9 @@ struct ReportAssembly {
   private func intervalSeries() -> ([ReplayReport.Interval], Int64) {
     let width = outcome.results.map(\.intervalNanoseconds).max() ?? 1_000_000_000
     for result in outcome.results {
-      while result.intervalNanoseconds < width { result.coarsenIntervals() }
+      while result.intervalNanoseconds < width { result.tally.pointee.coarsenIntervals() }
     }
-    let count = min(WorkerResult.maximumIntervals, Int(outcome.elapsedNanoseconds / width) + 1)
+    let count = min(WorkerTally.maximumIntervals, Int(outcome.elapsedNanoseconds / width) + 1)
     let rows = (0..<count).map { i in
       var row = ReplayReport.Interval(startNanoseconds: Int64(i) * width, requests: 0, bytes: 0, errors: 0, maximumLagNanoseconds: 0)
       for result in outcome.results {
@@ -149,7 +149,7 @@ struct ReportAssembly {
   }
 
   private func errors() -> [ReplayReport.ErrorCount] {
-    var counts: [WorkerResult.ErrorKey: UInt64] = [:]
+    var counts: [WorkerTally.ErrorKey: UInt64] = [:]
     for result in outcome.results { counts.merge(result.errors) { $0 + $1 } }
     return counts.map { key, count in
       ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: String(cString: strerror(key.code)), requests: count)

@@ -1,5 +1,6 @@
-/// Everything that one worker measures. Allocated before the clock starts; recording is a few stores.
-final class WorkerResult: @unchecked Sendable {
+/// Everything that one worker measures. Allocated before the clock starts; recording is a few stores. It lives behind a pointer
+/// (`WorkerResult`): in a class, each store would be checked for exclusive access at run time.
+struct WorkerTally {
   static let sizeClasses = 16
   /// Files beyond this number share one row of the report.
   static let maximumFileRows = 100
@@ -76,7 +77,7 @@ final class WorkerResult: @unchecked Sendable {
     intervals.initialize(repeating: Interval(), count: Self.maximumIntervals)
   }
 
-  deinit {
+  func deallocate() {
     counters.deallocate()
     fileCounters.deallocate()
     intervals.deallocate()
@@ -97,7 +98,7 @@ final class WorkerResult: @unchecked Sendable {
 
   /// Counts one completed request. Times are nanoseconds after the start; 
   @inline(__always)
-  func record(_ request: ReplayRequest, submitted: Int64, completed: Int64, result: Int64) {
+  mutating func record(_ request: ReplayRequest, submitted: Int64, completed: Int64, result: Int64) {
     let service = completed &- submitted
     let lag = isTimed ? submitted &- request.dueNanoseconds : 0
     let slot = Int(request.kind.rawValue) * Self.sizeClasses + Self.sizeClass(request.lengthBytes)
@@ -130,7 +131,7 @@ final class WorkerResult: @unchecked Sendable {
   }
 
   @inline(__always)
-  private func recordSchedule(_ request: ReplayRequest, _ submitted: Int64, _ lag: Int64) {
+  private mutating func recordSchedule(_ request: ReplayRequest, _ submitted: Int64, _ lag: Int64) {
     if lag > lagBudget { lateRequests &+= 1 }
     if lastSubmitted != .min {
       let error = (submitted &- lastSubmitted) &- (request.dueNanoseconds &- lastDue)
@@ -143,7 +144,7 @@ final class WorkerResult: @unchecked Sendable {
   }
 
   @inline(__always)
-  private func recordInterval(_ completed: Int64, _ bytes: UInt64, _ lag: Int64, failed: Bool) {
+  private mutating func recordInterval(_ completed: Int64, _ bytes: UInt64, _ lag: Int64, failed: Bool) {
     var index = Int(completed / intervalNanoseconds)
     while index >= Self.maximumIntervals {
       coarsenIntervals()
@@ -156,7 +157,7 @@ final class WorkerResult: @unchecked Sendable {
   }
 
   @inline(never)
-  func coarsenIntervals() {
+  mutating func coarsenIntervals() {
     for i in 0..<Self.maximumIntervals / 2 {
       let (a, b) = (intervals[2 * i], intervals[2 * i + 1])
       intervals[i] = Interval(
@@ -168,16 +169,16 @@ final class WorkerResult: @unchecked Sendable {
   }
 
   @inline(never)
-  private func recordError(_ kind: IOOperation.Kind, _ code: Int32, _ slot: Int, _ row: Int) {
+  private mutating func recordError(_ kind: IOOperation.Kind, _ code: Int32, _ slot: Int, _ row: Int) {
     errors[ErrorKey(kind: kind, code: code), default: 0] += 1
     counters[slot].errors += 1
     fileCounters[row].errors += 1
   }
 
-  func recordDrop() { dropped += 1 }
+  mutating func recordDrop() { dropped += 1 }
 
   @inline(never)
-  private func openWindow(_ ordinal: UInt64) {
+  private mutating func openWindow(_ ordinal: UInt64) {
     closeWindow()
     while ordinal / windowRequests >= 2 * UInt64(WindowSeries.maximumWindows) { windowRequests *= 2 }
     window = Int(ordinal / windowRequests)
@@ -185,7 +186,7 @@ final class WorkerResult: @unchecked Sendable {
     windowEnd = windowStart + windowRequests
   }
 
-  private func closeWindow() {
+  private mutating func closeWindow() {
     guard window >= 0 else { return }
     closedWindows.append((UInt64(window), windowRequests, currentWindow.sparse))
     currentWindow.reset()
@@ -195,7 +196,7 @@ final class WorkerResult: @unchecked Sendable {
   // MARK: Reading
 
   /// The windows that this worker had requests in. Ends recording.
-  func takeWindows() -> WindowSeries {
+  mutating func takeWindows() -> WindowSeries {
     closeWindow()
     var series = WindowSeries(windowRequests: windowRequests)
     for (window, requests, latencies) in closedWindows {
@@ -213,4 +214,23 @@ final class WorkerResult: @unchecked Sendable {
 
   var fileRowCount: Int { fileRows + 1 }
   func fileService(_ row: Int) -> LatencyHistogram { fileSets[row]?.histogram ?? LatencyHistogram() }
+}
+
+/// A tally that one worker writes and, after it, the report reads.
+@dynamicMemberLookup
+final class WorkerResult: @unchecked Sendable {
+  let tally: UnsafeMutablePointer<WorkerTally>
+
+  init(_ initial: WorkerTally) {
+    tally = .allocate(capacity: 1)
+    tally.initialize(to: initial)
+  }
+
+  deinit {
+    tally.pointee.deallocate()
+    tally.deinitialize(count: 1)
+    tally.deallocate()
+  }
+
+  subscript<Value>(dynamicMember member: KeyPath<WorkerTally, Value>) -> Value { tally.pointee[keyPath: member] }
 }

@@ -51,6 +51,8 @@ struct BlockHeader: Hashable, Sendable {
     guard storedBytes <= UInt32(TraceFormat.maximumPayloadBytes), rawBytes <= UInt32(TraceFormat.maximumPayloadBytes) else {
       return nil
     }
+    // Keeps every sum of an event number and a count within 64 bits.
+    guard firstEvent <= TraceFormat.maximumEvents else { return nil }
     if type == BlockType.events.rawValue, count > UInt32(TraceFormat.maximumBlockEvents) || count == 0 { return nil }
   }
 

@@ -4,11 +4,11 @@ import CTrace
 struct Deflater: ~Copyable {
   private let stream: UnsafeMutablePointer<z_stream>
 
-  /// `level` 0–9, as in zlib.
-  init(level: Int32) {
+  /// `level` 0–9, as in zlib; `huffmanOnly` does not search for repetitions.
+  init(level: Int32, huffmanOnly: Bool = false) {
     stream = .allocate(capacity: 1)
     stream.initialize(to: z_stream())
-    precondition(ctrace_deflate_init_raw(stream, level, Z_DEFAULT_STRATEGY) == Z_OK, "zlib cannot be set up")
+    precondition(ctrace_deflate_init_raw(stream, level, huffmanOnly ? Z_HUFFMAN_ONLY : Z_DEFAULT_STRATEGY) == Z_OK, "zlib cannot be set up")
   }
 
   deinit {

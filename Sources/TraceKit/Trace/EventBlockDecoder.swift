@@ -82,7 +82,8 @@ struct EventBlockDecoder: ~Copyable {
   /// Fields of a column's description: id, encoding, values, scale, then the value or the lengths.
   private struct Description {
     var id: UInt8
-    var encoding: ColumnEncoding
+    /// Nil for one that this version does not know; it is laid out as `deflated`.
+    var encoding: ColumnEncoding?
     var values: Int
     var scale: UInt64
     var value: UInt64 = 0
@@ -91,7 +92,7 @@ struct EventBlockDecoder: ~Copyable {
   }
 
   private static func describe(_ reader: inout BoundedReader) -> Description? {
-    guard let id = reader.byte(), let encoding = reader.byte().flatMap(ColumnEncoding.init(rawValue:)), let values = reader.varint(),
+    guard let id = reader.byte(), let encoding = reader.byte().map(ColumnEncoding.init(rawValue:)), let values = reader.varint(),
       values <= UInt64(2 * TraceFormat.maximumBlockEvents), let scale = reader.varint(), scale >= 1, scale <= UInt64(Int64.max)
     else { return nil }
     var description = Description(id: id, encoding: encoding, values: Int(values), scale: scale)
@@ -100,10 +101,10 @@ struct EventBlockDecoder: ~Copyable {
       description.value = value
       return description
     }
+    guard let plain = reader.varint(), plain <= UInt64(2 * TraceFormat.maximumColumnBytes), let stored = reader.length() else { return nil }
     // Deflate expands at most 1,032 times, so a short payload can't ask for much memory.
-    guard let plain = reader.varint(), plain <= UInt64(2 * TraceFormat.maximumColumnBytes), let stored = reader.length(),
-      encoding == .deflated ? plain <= UInt64(stored) * 1_040 + 64 : plain == UInt64(stored)
-    else { return nil }
+    if encoding == .deflated, plain > UInt64(stored) * 1_040 + 64 { return nil }
+    if encoding == .plain, plain != UInt64(stored) { return nil }
     description.plainLength = Int(plain)
     description.storedLength = stored
     return description
@@ -114,8 +115,13 @@ struct EventBlockDecoder: ~Copyable {
     var reader = BoundedReader(payload, count: count)
     guard let columnCount = reader.byte() else { return nil }
     var total = 0
+    var seen: UInt64 = 0
     for _ in 0..<columnCount {
       guard let description = Self.describe(&reader), reader.bytes(description.storedLength) != nil else { return nil }
+      guard let id = EventColumn(rawValue: description.id) else { continue }
+      // Each column once: that bounds the memory.
+      guard seen & 1 << UInt64(id.rawValue) == 0 else { return nil }
+      seen |= 1 << UInt64(id.rawValue)
       if description.encoding == .deflated { total += description.plainLength }
     }
     return total
@@ -144,6 +150,7 @@ struct EventBlockDecoder: ~Copyable {
         loaded.cursor = UnsafePointer(free)
         loaded.end = UnsafePointer(free + description.plainLength)
         free += description.plainLength
+      case nil: return false
       }
       columns[Int(id.rawValue)] = loaded
     }

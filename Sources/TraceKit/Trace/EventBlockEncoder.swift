@@ -1,6 +1,7 @@
 /// Turns up to 64 Ki events, sorted by start, into the payload of an events block.
 struct EventBlockEncoder: ~Copyable {
   private var deflater: Deflater
+  private var huffman: Deflater
   /// One column's values before they are stored.
   private let values: UnsafeMutablePointer<UInt64>
   private let masks: UnsafeMutablePointer<UInt8>
@@ -16,6 +17,7 @@ struct EventBlockEncoder: ~Copyable {
 
   init(capacity: Int, level: Int32) {
     deflater = Deflater(level: level)
+    huffman = Deflater(level: level, huffmanOnly: true)
     values = .allocate(capacity: capacity)
     masks = .allocate(capacity: capacity)
     plain = .allocate(capacity: capacity * 20 + 16)
@@ -274,7 +276,7 @@ struct EventBlockEncoder: ~Copyable {
       for i in 0..<count { Varint.write(values[i], at: &cursor) }
     }
     let length = cursor - plain
-    let stored = deflater.compress(plain, count: length, into: packed, capacity: max(length - length / 64 - 4, 0))
+    let stored = compress(length)
     payload.append((stored == nil ? ColumnEncoding.plain : .deflated).rawValue)
     Varint.append(UInt64(count), to: &payload)
     Varint.append(scale, to: &payload)
@@ -283,6 +285,28 @@ struct EventBlockEncoder: ~Copyable {
     payload.append(contentsOf: UnsafeBufferPointer(start: stored == nil ? plain : packed, count: stored ?? length))
     rawBytes += length
     return true
+  }
+
+  /// Bytes of a column of which a sample is tried both ways.
+  private static let sampledBytes = 64 << 10
+  private static let sampleBytes = 16 << 10
+
+  /// Deflates `length` bytes of `plain` into `packed`; nil when that saves next to nothing.
+  private mutating func compress(_ length: Int) -> Int? {
+    let capacity = max(length - length / 64 - 4, 0)
+    if length >= Self.sampledBytes, !repeats(length) { return huffman.compress(plain, count: length, into: packed, capacity: capacity) }
+    return deflater.compress(plain, count: length, into: packed, capacity: capacity)
+  }
+
+  /// Whether the search for repetitions pays, by a sample: in random offsets and in latencies it costs most of the time and
+  /// gains nothing.
+  private mutating func repeats(_ length: Int) -> Bool {
+    let middle = plain + length / 2
+    let room = 2 * Self.sampleBytes
+    guard let searched = deflater.compress(middle, count: Self.sampleBytes, into: packed, capacity: room),
+      let coded = huffman.compress(middle, count: Self.sampleBytes, into: packed, capacity: room)
+    else { return true }
+    return searched < coded
   }
 
   /// Largest number that divides every value (or, of zigzag values, every difference): times in microseconds and offsets

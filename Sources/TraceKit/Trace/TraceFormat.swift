@@ -10,6 +10,8 @@ public enum TraceFormat {
   static let blockMagic: UInt32 = 0x4254_4F49
   /// Most events of a block.
   public static let maximumBlockEvents = 65_536
+  /// Most events of a trace.
+  static let maximumEvents: UInt64 = 1 << 62
   /// Most stored bytes of a block's payload; a longer one is damage.
   static let maximumPayloadBytes = 64 << 20
   /// Most decoded bytes of one column: 10 bytes a value.

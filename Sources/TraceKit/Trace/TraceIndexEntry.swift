@@ -6,6 +6,8 @@ struct TraceIndexEntry: Hashable, Sendable {
   var firstEvent: UInt64
   var count: UInt32
   var type: UInt8
+  /// Where the next block of the file begins, which this one must not overlap; not stored.
+  var limit = UInt64.max
 
   func append(to bytes: inout [UInt8]) {
     bytes.appendLittleEndian(offset)
@@ -30,6 +32,9 @@ struct TraceIndexEntry: Hashable, Sendable {
       let first = bytes.littleEndian(position + 8, as: Int64.self), let last = bytes.littleEndian(position + 16, as: Int64.self),
       let event = bytes.littleEndian(position + 24, as: UInt64.self), let count = bytes.littleEndian(position + 32, as: UInt32.self),
       let type = bytes.littleEndian(position + 36, as: UInt8.self)
+    else { return nil }
+    guard event <= TraceFormat.maximumEvents,
+      type != BlockType.events.rawValue || (1...UInt32(TraceFormat.maximumBlockEvents)).contains(count)
     else { return nil }
     self.offset = offset
     firstTimeNanoseconds = first

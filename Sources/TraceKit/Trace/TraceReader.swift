@@ -16,8 +16,17 @@ public final class TraceReader {
   public var sizeBytes: UInt64 { file.sizeBytes }
   /// Events of all blocks that were found.
   public var knownEvents: UInt64 { eventBlocks.reduce(0) { $0 + UInt64($1.count) } }
+  /// Earliest start of an event, in nanoseconds since the epoch; nil for a trace without events.
+  public var firstTimeNanoseconds: Int64? { eventBlocks.map(\.firstTimeNanoseconds).min() }
   /// Every block continues where the one before ended in time.
   public var isSorted: Bool { totals?.sorted ?? zip(eventBlocks, eventBlocks.dropFirst()).allSatisfy { $0.lastTimeNanoseconds <= $1.firstTimeNanoseconds } }
+
+  /// A sentence for each thing that was wrong with what was read so far.
+  public var warnings: [String] {
+    var warnings = damages.map(\.description)
+    if totals == nil { warnings.append("the trace was not closed: it has no end block") }
+    return warnings.map { "\(PrintableText.escaped(path)): \($0)" }
+  }
 
   private let file: ReadableFile
   private var eventBlocks: [TraceIndexEntry] = []
@@ -35,7 +44,7 @@ public final class TraceReader {
     payload = .allocate(byteCount: payloadCapacity, alignment: 8)
     let shown = PrintableText.escaped(path)
     guard file.sizeBytes > 0 else { throw TraceError(.invalidInput, "\(shown): empty, not a trace") }
-    switch Preamble.decode(try file.bytes(TraceFormat.preambleBytes, at: 0)) {
+    switch try TraceScanner(file: file).preamble() {
     case .notATrace:
       throw TraceError(.invalidInput, "\(shown): not a trace (it does not begin with a trace's preamble); 'trace-record import' reads other formats")
     case .damaged:
@@ -58,16 +67,18 @@ public final class TraceReader {
   // MARK: Tables
 
   private func loadBlocks() throws(TraceError) {
-    let entries: [TraceIndexEntry]
+    var entries: [TraceIndexEntry]
     if damages.isEmpty, let indexed = try readIndex() {
       entries = indexed
     } else {
       totals = nil
-      let scanned = try TraceScanner(file: file).scan(from: UInt64(min(TraceFormat.preambleBytes, Int(file.sizeBytes))))
+      let scanned = try TraceScanner(file: file).scan(from: preamble == nil ? 0 : UInt64(TraceFormat.preambleBytes))
       entries = scanned.entries
-      damages += scanned.damages
+      // What is unreadable right after a damaged preamble is one loss with it.
+      damages += scanned.damages.filter { $0.offsetBytes > 0 || damages.isEmpty }
       try readEnd(entries)
     }
+    for i in entries.indices { entries[i].limit = i + 1 < entries.count ? entries[i + 1].offset : file.sizeBytes }
     eventBlocks = entries.filter { $0.type == BlockType.events.rawValue }
     for entry in entries {
       switch BlockType(rawValue: entry.type) {
@@ -92,7 +103,9 @@ public final class TraceReader {
     var entries: [TraceIndexEntry] = []
     entries.reserveCapacity(Int(index.header.count))
     for i in 0..<Int(index.header.count) {
-      guard let entry = TraceIndexEntry(index.bytes, at: i * TraceFormat.indexEntryBytes), entry.offset < last else { return nil }
+      guard let entry = TraceIndexEntry(index.bytes, at: i * TraceFormat.indexEntryBytes), entry.offset < last,
+        entries.last.map({ entry.offset >= $0.offset + UInt64(TraceFormat.blockHeaderBytes) }) ?? (entry.offset >= UInt64(TraceFormat.preambleBytes))
+      else { return nil }
       entries.append(entry)
     }
     totals = decoded.totals
@@ -107,19 +120,20 @@ public final class TraceReader {
   }
 
   private func readMetadata(_ entry: TraceIndexEntry) throws(TraceError) {
-    guard let block = try intactPayload(at: entry.offset, type: .metadata) else { return damaged(entry, "a metadata block is damaged") }
+    guard let block = try intactPayload(at: entry.offset, type: .metadata, limit: entry.limit) else { return damaged(entry, "a metadata block is damaged") }
     if let decoded = try? JSONDecoder().decode(TraceMetadata.self, from: Data(block.bytes)) { metadata = decoded }
   }
 
   private func readFiles(_ entry: TraceIndexEntry) throws(TraceError) {
-    guard let block = try intactPayload(at: entry.offset, type: .files) else { return damaged(entry, "a block of the file table is damaged") }
+    guard let block = try intactPayload(at: entry.offset, type: .files, limit: entry.limit) else { return damaged(entry, "a block of the file table is damaged") }
     // A row takes at least two bytes, so the count is bounded by the payload.
     guard Int(block.header.count) <= block.bytes.count,
       let rows = block.bytes.withUnsafeBytes({ TraceFileCoding.decode($0, count: Int(block.header.count)) })
     else { return damaged(entry, "a block of the file table does not decode") }
     for row in rows {
-      // Rows are numbered in order; damage may leave a hole, which nameless rows fill.
-      guard Int(row.id) >= files.count, Int(row.id) - files.count <= 1 << 20 else { continue }
+      // Rows are numbered in order; damage may leave a hole, which nameless rows fill. A row takes at least 4 bytes, which
+      // bounds the numbers that a file of this size can have used.
+      guard Int(row.id) >= files.count, UInt64(row.id) < file.sizeBytes / 4 else { continue }
       while files.count < Int(row.id) { files.append(TraceFile(id: UInt32(files.count), path: [])) }
       files.append(row)
     }
@@ -128,17 +142,23 @@ public final class TraceReader {
   private func damaged(_ entry: TraceIndexEntry, _ reason: String, lengthBytes: UInt64 = UInt64(TraceFormat.blockHeaderBytes)) {
     var damage = TraceDamage(offsetBytes: entry.offset, lengthBytes: lengthBytes, reason: reason)
     if entry.type == BlockType.events.rawValue {
-      damage.lostEvents = entry.firstEvent..<entry.firstEvent &+ UInt64(entry.count)
+      let (end, overflow) = entry.firstEvent.addingReportingOverflow(UInt64(entry.count))
+      if !overflow { damage.lostEvents = entry.firstEvent..<end }
       if entry.firstTimeNanoseconds <= entry.lastTimeNanoseconds {
         damage.timeNanoseconds = entry.firstTimeNanoseconds...entry.lastTimeNanoseconds
       }
     }
-    damages.append(damage)
+    // A second pass finds the same again.
+    if !damages.contains(damage) { damages.append(damage) }
   }
 
   /// Header and payload of the block at `offset` when both checksums hold and it is of `type`.
-  private func intactPayload(at offset: UInt64, type: BlockType) throws(TraceError) -> (header: BlockHeader, bytes: [UInt8])? {
-    guard let header = try TraceScanner(file: file).header(at: offset), header.type == type.rawValue else { return nil }
+  private func intactPayload(
+    at offset: UInt64, type: BlockType, limit: UInt64 = UInt64.max
+  ) throws(TraceError) -> (header: BlockHeader, bytes: [UInt8])? {
+    guard let header = try TraceScanner(file: file).header(at: offset), header.type == type.rawValue,
+      offset + UInt64(TraceFormat.blockHeaderBytes) + UInt64(header.storedBytes) <= limit
+    else { return nil }
     let bytes = try file.bytes(Int(header.storedBytes), at: offset + UInt64(TraceFormat.blockHeaderBytes))
     guard bytes.count == Int(header.storedBytes) else { return nil }
     let sum = bytes.withUnsafeBytes { $0.baseAddress.map { Checksum.crc32($0, count: bytes.count) } ?? 0 }
@@ -175,7 +195,7 @@ public final class TraceReader {
     else { return damaged(entry, "a block's header is damaged") }
     let length = Int(header.storedBytes)
     let whole = UInt64(TraceFormat.blockHeaderBytes + length)
-    guard entry.offset + whole <= file.sizeBytes else { return damaged(entry, "a block is cut off") }
+    guard entry.offset + whole <= min(file.sizeBytes, entry.limit) else { return damaged(entry, "a block is cut off") }
     if length > payloadCapacity {
       payload.deallocate()
       payloadCapacity = length

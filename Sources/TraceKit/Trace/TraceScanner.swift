@@ -8,30 +8,60 @@ struct TraceScanner {
     var damages: [TraceDamage] = []
   }
 
-  /// Hops from header to header; where there is none, searches for the next one. Payloads are not read.
+  /// The preamble, or what is wrong with it. A file whose magic is damaged is a trace when a block is found near its start.
+  func preamble() throws(TraceError) -> Preamble.Outcome {
+    let found = Preamble.decode(try file.bytes(TraceFormat.preambleBytes, at: 0))
+    guard case .notATrace = found, try search(from: 0, before: Self.preambleSearchBytes) != nil else { return found }
+    return .damaged
+  }
+
+  private static let preambleSearchBytes: UInt64 = 4096
+
+  /// Hops from header to header; where there is none, searches for the next one. Payloads are read only there, to see
+  /// whether the block before the hole is shorter or longer than its header says.
   func scan(from start: UInt64) throws(TraceError) -> Result {
     var result = Result()
     var position = start
+    // Every block needs to be examined once at most; hostile headers that overlap don't get more.
+    var examinable = file.sizeBytes
     while position < file.sizeBytes {
       if let header = try header(at: position) {
         let end = position + UInt64(TraceFormat.blockHeaderBytes) + UInt64(header.storedBytes)
-        if end > file.sizeBytes {
-          result.damages.append(damage(position, file.sizeBytes, "a block is cut off", after: result.headers.last, itself: header))
-          break
+        if end <= file.sizeBytes {
+          result.entries.append(TraceIndexEntry(offset: position, header: header))
+          result.headers.append(header)
+          position = end
+          continue
         }
-        result.entries.append(TraceIndexEntry(offset: position, header: header))
-        result.headers.append(header)
-        position = end
-      } else {
+        // Cut off, or bytes are missing inside and further blocks follow.
         let next = try search(from: position + 1)
+        result.damages.append(damage(position, next?.offset ?? file.sizeBytes, "a block is cut off", after: result.headers.last, itself: header))
+        guard let next else { break }
+        position = next.offset
+      } else {
+        var from = position + 1
+        if let last = result.entries.last, let header = result.headers.last, UInt64(header.storedBytes) <= examinable {
+          examinable -= UInt64(header.storedBytes)
+          if try !isIntact(last.offset, header) { from = last.offset + 1 }
+        }
+        let next = try search(from: from)
         let reason = next == nil ? "the end is cut off or damaged" : "no valid block here"
-        result.damages.append(
-          damage(position, next?.offset ?? file.sizeBytes, reason, after: result.headers.last, before: next?.header))
+        if next.map({ $0.offset > position }) ?? true {
+          result.damages.append(
+            damage(position, next?.offset ?? file.sizeBytes, reason, after: result.headers.last, before: next?.header))
+        }
         guard let next else { break }
         position = next.offset
       }
     }
     return result
+  }
+
+  /// The payload of the block at `offset` fits its checksum.
+  func isIntact(_ offset: UInt64, _ header: BlockHeader) throws(TraceError) -> Bool {
+    let bytes = try file.bytes(Int(header.storedBytes), at: offset + UInt64(TraceFormat.blockHeaderBytes))
+    guard bytes.count == Int(header.storedBytes) else { return false }
+    return bytes.withUnsafeBytes { $0.baseAddress.map { Checksum.crc32($0, count: bytes.count) } ?? 0 } == header.payloadChecksum
   }
 
   /// The header at `offset` when it is whole and valid.
@@ -41,11 +71,13 @@ struct TraceScanner {
     return bytes.withUnsafeBytes { BlockHeader(at: $0.baseAddress!) }
   }
 
-  private func search(from start: UInt64) throws(TraceError) -> (offset: UInt64, header: BlockHeader)? {
-    let window = 1 << 20
+  private func search(
+    from start: UInt64, before limit: UInt64 = UInt64.max
+  ) throws(TraceError) -> (offset: UInt64, header: BlockHeader)? {
+    var window = 4096
     var position = start
-    while position + UInt64(TraceFormat.blockHeaderBytes) <= file.sizeBytes {
-      let bytes = try file.bytes(window, at: position)
+    while position < limit, position + UInt64(TraceFormat.blockHeaderBytes) <= file.sizeBytes {
+      let bytes = try file.bytes(Int(min(UInt64(window), limit - position)), at: position)
       let last = bytes.count - TraceFormat.blockHeaderBytes
       guard last >= 0 else { return nil }
       let found = bytes.withUnsafeBytes { buffer -> (Int, BlockHeader)? in
@@ -56,6 +88,7 @@ struct TraceScanner {
       }
       if let found { return (position + UInt64(found.0), found.1) }
       position += UInt64(last + 1)
+      window = min(2 * window, 1 << 20)
     }
     return nil
   }

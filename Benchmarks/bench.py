@@ -1,0 +1,481 @@
+#!/usr/bin/env python3
+"""Compares trace-record and trace-replay with their peers, in one run and in pairs, and prints one row per figure.
+
+    bench.py --build .build/release --programs Benchmarks/build [SECTION...]
+
+A row gives our figure and the peer's (medians), the ratio ours/peer as min / median / max over the pairs, the target
+and whether it is reached. Nothing here fails because something is slow: a machine under load is no defect. What cannot
+be measured (a peer that is not installed, a command that fails) is a row that says so.
+
+Sections: record, codec, replay, memory, timing. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
+BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request).
+"""
+
+import argparse
+import glob
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SECTIONS = ["record", "codec", "replay", "memory", "timing"]
+PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1000000"))
+MEMORY_REQUESTS = int(os.environ.get("BENCH_MEMORY_REQUESTS", "10000000"))
+MIB = 1 << 20
+
+
+class NotMeasured(Exception):
+    """Why a figure is missing."""
+
+
+# ---------------------------------------------------------------------------------------------------- running things
+
+
+class Finished:
+    """What a command printed, how long it took, and the most memory it held."""
+
+    def __init__(self, output, errors, wall_s, maxrss_kib):
+        self.output, self.errors, self.wall_s, self.maxrss_kib = output, errors, wall_s, maxrss_kib
+
+
+def run(arguments, accept=(0,), stdout=None, environment=None):
+    """Runs a command to its end. Output goes through files, so that a pipe never makes the command wait."""
+    arguments = [str(a) for a in arguments]
+    with tempfile.TemporaryFile(dir=folder()) as out, tempfile.TemporaryFile(dir=folder()) as err:
+        begun = time.perf_counter()
+        try:
+            child = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=stdout or out, stderr=err, env=environment
+            )
+        except OSError as error:
+            raise NotMeasured(f"{os.path.basename(arguments[0])}: {error.strerror}") from error
+        # wait4 gives this child's own peak memory; it can't read lower than that of this interpreter (about 15 MiB),
+        # in which the child began.
+        _, status, usage = os.wait4(child.pid, 0)
+        wall_s = time.perf_counter() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        output = out.read().decode(errors="replace")
+        errors = err.read().decode(errors="replace")
+    if child.returncode not in accept:
+        lines = (errors or output).strip().splitlines() or ["no message"]
+        # A command line parser ends with its usage; its first line says what was wrong.
+        raise NotMeasured(f"{os.path.basename(arguments[0])} exited with {child.returncode}: {lines[0][:120]}")
+    return Finished(output, errors, wall_s, usage.ru_maxrss)
+
+
+def need(program):
+    if shutil.which(program) is None:
+        raise NotMeasured(f"{program} is not installed")
+
+
+def folder():
+    return work["folder"]
+
+
+def path(name):
+    return os.path.join(folder(), name)
+
+
+work = {}
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+FORMAT = "{:<46} {:>14} {:<24} {:>14} {:>20}  {:<16} {}"
+
+
+def heading(title):
+    print()
+    print(title)
+    print(FORMAT.format("figure", "ours", "peer", "the peer's", "ratio min/med/max", "target", "reached"))
+
+
+def row(figure, ours, peer="", theirs="", ratio="", target="", reached=None):
+    mark = {True: "yes", False: "NO", None: "-"}[reached]
+    print(FORMAT.format(figure, ours, peer, theirs, ratio, target, mark), flush=True)
+
+
+def spread(values):
+    return f"{min(values):.2f}/{statistics.median(values):.2f}/{max(values):.2f}"
+
+
+def count(value):
+    if value == 0:
+        return "0"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def seconds(value):
+    return f"{value:.3f} s" if value >= 0.1 else f"{value * 1e6:.1f} us" if value < 1e-3 else f"{value * 1e3:.2f} ms"
+
+
+def in_pairs(ours, theirs, pairs=None):
+    """A B A B ...: what drifts on the machine falls on both."""
+    results = []
+    for _ in range(pairs or PAIRS):
+        results.append((ours(), theirs()))
+    return results
+
+
+def compare(figure, unit, results, peer, at_least=None, at_most=None):
+    """One row of pairs. The target is one for the median of the ratios ours/peer."""
+    ratios = [a / b for a, b in results]
+    ours = statistics.median(a for a, _ in results)
+    theirs = statistics.median(b for _, b in results)
+    middle = statistics.median(ratios)
+    if at_least is not None:
+        target, reached = f"ratio >= {at_least}", middle >= at_least
+    elif at_most is not None:
+        target, reached = f"ratio <= {at_most}", middle <= at_most
+    else:
+        target, reached = "", None
+    row(figure, unit(ours), peer, unit(theirs), spread(ratios), target, reached)
+
+
+def absolute(figure, value, unit, at_least=None, at_most=None, suffix=""):
+    if at_least is not None:
+        row(figure, unit(value), target=f">= {unit(at_least)}{suffix}", reached=value >= at_least)
+    elif at_most is not None:
+        row(figure, unit(value), target=f"<= {unit(at_most)}{suffix}", reached=value <= at_most)
+    else:
+        row(figure, unit(value))
+
+
+def attempt(figure, measure):
+    """A figure that can't be measured costs only its own row."""
+    try:
+        measure()
+    except NotMeasured as reason:
+        print(f"{figure:<46}   not measured: {reason}", flush=True)
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        print(f"{figure:<46}   not measured: unexpected output, {error!r}", flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------ inputs and peers
+
+
+def make_iolog(name, requests, target, file_bytes, writes=0, interval_ns=10000):
+    log = path(name)
+    with open(log, "wb") as output:
+        run(
+            [programs("generate-iolog"), requests, target, file_bytes, 4096, writes, interval_ns],
+            stdout=output,
+        )
+    return log
+
+
+def make_target(name, file_bytes):
+    target = path(name)
+    with open(target, "wb") as file:
+        for _ in range(file_bytes // MIB):
+            file.write(os.urandom(MIB))
+    return target
+
+
+def import_fio(log, name):
+    trace = path(name)
+    run([tool("trace-record"), "import", "--format", "fio", "-o", trace, log])
+    return trace
+
+
+def tool(name):
+    return os.path.join(work["build"], name)
+
+
+def programs(name):
+    return os.path.join(work["programs"], name)
+
+
+def c_loop(requests_list, target):
+    return json.loads(run([programs("sync-loop"), "run", requests_list, target]).output)
+
+
+def replay(trace, *options):
+    """The report and the finished command of one replay."""
+    report = path("report.json")
+    finished = run([tool("trace-replay"), "run", trace, "--quiet", "--json", report, *options])
+    with open(report, encoding="utf-8") as file:
+        result = json.load(file)
+    os.unlink(report)
+    return result, finished
+
+
+def fio(log, *options):
+    """fio's JSON for one job, and the finished command.
+
+    --invalidate=0: otherwise fio evicts the file first, and the cached file isn't cached. Everything else is fio's
+    default, latencies included, since trace-replay measures them too.
+    """
+    need("fio")
+    output = path("fio.json")
+    command = ["fio", "--name=bench", f"--read_iolog={log}", "--invalidate=0", "--output-format=json"]
+    finished = run([*command, f"--output={output}", *options])
+    with open(output, encoding="utf-8") as file:
+        text = file.read()
+    os.unlink(output)
+    job = json.loads(text[text.index("{") :])["jobs"][0]  # fio may write notes before its document
+    return job, finished
+
+
+def fio_rate(job):
+    """Requests/s over both directions. Run times are whole milliseconds."""
+    return (job["read"]["total_ios"] + job["write"]["total_ios"]) * 1000 / job["job_runtime"]
+
+
+# ---------------------------------------------------------------------------------------------------------- the sections
+
+
+def section_replay():
+    heading(f"Replaying {count(REQUESTS)} random 4 KiB requests at maximum speed, one at a time (requests/s)")
+    # What differs between the three is the work around a request. In 16 MiB, which a CPU's cache holds, it shows; in
+    # 1 GiB all three wait for memory, and the difference becomes smaller.
+    for mib, writes in ((16, 0), (16, 30), (1024, 0)):
+        label = f"{'reads' if not writes else f'{100 - writes} % reads'} in {mib} MiB"
+        attempt(label, lambda: replay_of(label, mib, writes))
+    attempt("null engine", replay_null)
+
+
+def replay_of(label, mib, writes):
+    target = make_target("target", mib * MIB)
+    log = make_iolog("requests.iolog", REQUESTS, target, mib * MIB, writes)
+    requests_list = path("requests.list")
+    run([programs("sync-loop"), "convert", log, requests_list])
+    trace = import_fio(log, "requests.iotrace")
+    options = ["--engine", "sync", "--speed", "max", "--order", "depth", "--target", target]
+    options += ["--allow-writes"] if writes else []
+    fio_options = ["--replay_no_stall=1", "--ioengine=psync", f"--replay_redirect={target}"]
+    try:
+        headline = mib == 16
+
+        def ours():
+            return replay(trace, *options)[0]["run"]["iops"]
+
+        results = in_pairs(ours, lambda: c_loop(requests_list, target)["iops"])
+        compare(f"sync, {label}", count, results, "C loop", at_least=0.93 if headline else None)
+        results = in_pairs(ours, lambda: fio_rate(fio(log, *fio_options)[0]))
+        compare(f"sync, {label}", count, results, "fio psync", at_least=1.25 if headline else None)
+        results = in_pairs(
+            lambda: replay(trace, *options)[1].wall_s,
+            lambda: fio(log, *fio_options)[1].wall_s,
+        )
+        compare(f"whole command, {label}", seconds, results, "fio psync", at_most=0.5 if headline else None)
+    finally:
+        for name in (target, log, requests_list, trace):
+            os.unlink(name)
+
+
+def replay_null():
+    log = make_iolog("null.iolog", REQUESTS, path("target"), 1024 * MIB)
+    trace = import_fio(log, "null.iotrace")
+    try:
+        options = ["--engine", "null", "--speed", "max", "--order", "depth"]
+
+        def ours():
+            return replay(trace, *options)[0]["run"]["iops"]
+
+        rates = [ours() for _ in range(PAIRS)]
+        absolute("null engine, from the compressed trace", statistics.median(rates), count, at_least=8e6, suffix="/s")
+        size = os.path.getsize(trace) / REQUESTS
+        row("  that trace, bytes per request", f"{size:.2f}")
+        fio_options = ["--replay_no_stall=1", "--ioengine=null"]
+        results = in_pairs(ours, lambda: fio_rate(fio(log, *fio_options)[0]))
+        compare("null engine", count, results, "fio null, after loading")
+        results = in_pairs(lambda: replay(trace, *options)[1].wall_s, lambda: fio(log, *fio_options)[1].wall_s)
+        compare("null engine, whole command", seconds, results, "fio null")
+    finally:
+        os.unlink(log)
+        os.unlink(trace)
+
+
+def section_memory():
+    heading(f"Peak memory of a replay of {count(MEMORY_REQUESTS)} requests (null engine)")
+
+    def measure():
+        log = make_iolog("long.iolog", MEMORY_REQUESTS, path("target"), 1024 * MIB)
+        imported = run([tool("trace-record"), "import", "--format", "fio", "-o", path("long.iotrace"), log])
+        mib = lambda value: f"{value:.1f} MiB"
+        _, finished = replay(path("long.iotrace"), "--engine", "null", "--speed", "max", "--order", "depth")
+        absolute("trace-replay run", finished.maxrss_kib / 1024, mib, at_most=64)
+        row("trace-record import of its iolog", mib(imported.maxrss_kib / 1024))
+        row("  requests/s of that import", count(MEMORY_REQUESTS / imported.wall_s))
+        _, peer = fio(log, "--replay_no_stall=1", "--ioengine=null", "--thread")
+        ratio = finished.maxrss_kib / peer.maxrss_kib
+        row("trace-replay run", mib(finished.maxrss_kib / 1024), "fio", mib(peer.maxrss_kib / 1024), f"{ratio:.3f}")
+
+    attempt("memory", measure)
+
+
+def start_times_ns(trace):
+    """The start of every read in a trace, in the trace's order."""
+    lines = run([tool("trace-record"), "dump", "--csv", trace]).output.splitlines()
+    columns = lines[0].split(",")
+    start, operation = columns.index("start_ns"), columns.index("operation")
+    rows = (line.split(",") for line in lines[1:])
+    return [int(fields[start]) for fields in rows if fields[operation] == "read" or fields[operation] == "pread"]
+
+
+def drift_ns(times, due, part):
+    """How much later the last requests were than the first ones, in medians of so many."""
+    late = [(t - times[0]) - (d - due[0]) for t, d in zip(times, due)]
+    return statistics.median(late[-part:]) - statistics.median(late[:part])
+
+
+def section_timing():
+    requests, rate = 20000, 5000
+    heading(f"Replaying {requests} requests at {rate}/s on their recorded schedule")
+    target = make_target("target", 16 * MIB)
+    log = make_iolog("timed.iolog", requests, target, 16 * MIB, interval_ns=1_000_000_000 // rate)
+
+    def measure_ours():
+        trace = import_fio(log, "timed.iotrace")
+        replayed = path("timed-log.iotrace")
+        options = ["--engine", "sync", "--speed", "original", "--order", "schedule", "--target", target]
+        report, _ = replay(trace, *options, "--log", replayed)
+        lag = report["latency"]["lag"]
+        absolute("lag, p50", lag["p50_ns"] / 1e9, seconds, at_most=2e-6)
+        absolute("lag, p99", lag["p99_ns"] / 1e9, seconds, at_most=20e-6)
+        row("lag, max", seconds(lag["max_ns"] / 1e9))
+        row("verdict", str(report["fidelity"]["verdict"]))
+        attempt("drift", lambda: measure_drift(trace, replayed))
+
+    def measure_drift(trace, replayed):
+        drift = drift_ns(start_times_ns(replayed), start_times_ns(trace), 1000)
+        us = lambda value: f"{value / 1000:.1f} us"
+        absolute("drift: last 1000 requests against first 1000", drift, us, at_most=1000)
+
+    def measure_fio():
+        fio(log, "--ioengine=psync", f"--replay_redirect={target}", f"--write_lat_log={path('fio')}")
+        # Start = completion - latency; the log's clock ticks in milliseconds, so these are good to about 1 ms.
+        with open(path("fio_lat.1.log"), encoding="utf-8") as file:
+            fields = [line.split(",") for line in file]
+        times = [int(f[0]) * 1_000_000 - int(f[1]) for f in fields]
+        due = [i * 1_000_000_000 // rate for i in range(len(times))]
+        late = sorted((t - times[0]) - d for t, d in zip(times, due))
+        row("lateness of fio, p50 (ms clock)", "", "fio psync", seconds(late[len(late) // 2] / 1e9))
+        row("lateness of fio, p99 (ms clock)", "", "fio psync", seconds(late[len(late) * 99 // 100] / 1e9))
+        row("drift of fio, last 1000 against first", "", "fio psync", seconds(drift_ns(times, due, 1000) / 1e9))
+
+    attempt("trace-replay run", measure_ours)
+    attempt("fio", measure_fio)
+
+
+def section_codec():
+    heading("The trace format (one core)")
+    attempt("codec", codec_speed)
+
+
+def codec_speed():
+    """TraceBenchmarks names its own targets: "figure   value   (target >= 3)"."""
+    sample = os.environ.get("BENCH_VSCSI", "")
+    output = run([tool("TraceBenchmarks"), *([sample] if sample else [])]).output
+    for line in output.splitlines():
+        found = re.match(r"(.+?):? +([0-9.]+)(?: bytes each)? *(?:\(target ([<>≤≥]) ([0-9.]+)\))?$", line)
+        if not found:
+            print(line)
+            continue
+        figure, value, relation, target = found.groups()
+        reached = None
+        if target:
+            reached = float(value) >= float(target) if relation in ">≥" else float(value) <= float(target)
+        row(figure[:46], value, target=f"{relation} {target}" if target else "", reached=reached)
+    if not sample:
+        print("CloudPhysics requests: not measured, set BENCH_VSCSI to a vscsi trace")
+
+
+def section_record():
+    heading("Recording 4 KiB reads and writes of a memory-backed file: what a call costs more than an unrecorded one")
+    attempt("recorded", record_cost)
+    attempt("loss", record_loss)
+
+
+def call_costs(*prefix, calls=2_000_000):
+    """Nanoseconds per call of each kind, recorded by whatever stands before the program."""
+    output = run([*prefix, programs("record-cost"), calls]).output
+    return {kind: float(ns) for kind, ns in re.findall(r"(pread|pwrite|read) ([0-9.]+) ns", output)}
+
+
+def recording(*options):
+    return [tool("trace-record"), "run", "--force", "-o", path("cost.iotrace"), *options, "--"]
+
+
+def record_cost():
+    plain, recorded, straced = [], [], []
+    strace = shutil.which("strace")
+    for _ in range(PAIRS):
+        plain.append(call_costs())
+        recorded.append(call_costs(*recording()))
+        if strace:  # 10,000 calls of each kind take long enough under strace
+            straced.append(call_costs(strace, "-f", "-o", "/dev/null", calls=30_000))
+    ns = lambda value: f"{value:.0f} ns"
+    for kind in ("pread", "pwrite", "read"):
+        added = [r[kind] - p[kind] for r, p in zip(recorded, plain)]
+        middle = statistics.median(added)
+        row(f"added per {kind}", ns(middle), "unrecorded call", ns(statistics.median(p[kind] for p in plain)),
+            spread([r[kind] / p[kind] for r, p in zip(recorded, plain)]), "<= 120 ns", middle <= 120)
+        if straced:
+            peer = [s[kind] - p[kind] for s, p in zip(straced, plain)]
+            row(f"added per {kind}", ns(middle), "strace", ns(statistics.median(peer)),
+                spread([a / b for a, b in zip(added, peer)]))
+    if not straced:
+        print("strace is not installed: not compared")
+
+
+def record_loss():
+    """Four threads that keep a rate together; every call must be in the trace."""
+    threads, calls, rate = 4, 1_000_000, 1_000_000
+    finished = run([*recording(), programs("record-cost"), calls, threads, rate])
+    info = json.loads(run([tool("trace-record"), "info", "--json", "-", path("cost.iotrace")]).output)
+    dropped = int(info["metadata"]["summary"]["dropped_events"])
+    reached = float(re.search(r"calls/s ([0-9.]+)", finished.output).group(1))
+    row("events dropped, 4 threads, default ring", count(dropped), "of events", count(info["events"] + dropped), "", "0", dropped == 0)
+    row("  calls/s of the four together", count(reached), target=f"{count(rate)} asked")
+
+
+# ----------------------------------------------------------------------------------------------------------------- main
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    load = os.getloadavg()[0]
+    name = models[0] if models else os.uname().machine
+    return f"{os.cpu_count()} x {name}, Linux {os.uname().release}, load {load:.2f} before the start, {PAIRS} pairs"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Comparisons with peers.")
+    parser.add_argument("--build", required=True, help="folder of trace-record and trace-replay")
+    parser.add_argument("--programs", required=True, help="folder of the compiled programs of Benchmarks")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=" ".join(SECTIONS))
+    arguments = parser.parse_args()
+    unknown = [s for s in arguments.sections if s not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown section {unknown[0]}; there are: {' '.join(SECTIONS)}")
+    work["build"], work["programs"] = arguments.build, arguments.programs
+    # Memory-backed unless the user names a place: what is compared is the tools, not a disk.
+    base = os.environ.get("TMPDIR") or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    with tempfile.TemporaryDirectory(prefix="iotrace-bench.", dir=base) as temporary:
+        work["folder"] = temporary
+        print(machine())
+        for section in arguments.sections or SECTIONS:
+            globals()[f"section_{section}"]()
+            for left in glob.glob(path("*")):
+                os.unlink(left)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,105 @@
+# The package manager builds; this file knows the order of things around it.
+#
+#   make            release build                make demo       record, replay and compare a real program
+#   make test       every test                   make bench      comparisons with their peers (BENCH=replay for one)
+#   make install    below PREFIX, DESTDIR first  make uninstall  removes what install put there
+#   make format     formats the sources          make lint       says what format would change
+#   make man        manual pages                 make clean      removes what was built
+
+PREFIX = /usr/local
+DESTDIR =
+SWIFT = swift
+CC = cc
+CFLAGS = -O2 -g -std=gnu11 -Wall -Wextra
+# Sections of `make bench`: record codec replay memory timing; all of them unless named.
+BENCH =
+# More options of the package manager, for example SWIFTFLAGS=--disable-sandbox inside a container.
+SWIFTFLAGS =
+
+# A toolchain that was unpacked but is not on the search path is still found.
+export PATH := $(PATH):/opt/swift/usr/bin:/usr/local/swift/usr/bin
+
+# The runtime is linked statically in every release build: one set of products serves demo, bench and install.
+RELEASE = -c release --static-swift-stdlib $(SWIFTFLAGS)
+RELEASE_FOLDER = .build/release
+COMMANDS = trace-record trace-replay
+STAGE = .build/stage
+BENCH_FOLDER = Benchmarks/build
+BENCH_PROGRAMS = $(patsubst Benchmarks/%.c,$(BENCH_FOLDER)/%,$(wildcard Benchmarks/*.c))
+
+bindir = $(DESTDIR)$(PREFIX)/bin
+libdir = $(DESTDIR)$(PREFIX)/lib/iotrace
+mandir = $(DESTDIR)$(PREFIX)/share/man/man1
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+.PHONY: all build demo test bench bench-programs install uninstall man completions format lint clean
+.NOTPARALLEL:
+
+all: build
+
+build:
+	@scripts/prepare.sh build
+	$(SWIFT) build $(RELEASE)
+
+demo:
+	@scripts/prepare.sh demo
+	$(SWIFT) build $(RELEASE)
+	@scripts/demo.sh $(RELEASE_FOLDER)
+
+# Building and running are two steps so that a failure to build is not taken for a failing test.
+test:
+	@scripts/prepare.sh test
+	$(SWIFT) build --build-tests $(SWIFTFLAGS)
+	$(SWIFT) test --skip-build $(SWIFTFLAGS)
+
+bench: bench-programs
+	@scripts/prepare.sh bench
+	$(SWIFT) build $(RELEASE)
+	@python3 Benchmarks/bench.py --build $(RELEASE_FOLDER) --programs $(BENCH_FOLDER) $(BENCH)
+
+bench-programs: $(BENCH_PROGRAMS)
+
+$(BENCH_FOLDER)/%: Benchmarks/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $< -lpthread
+
+man: build
+	@scripts/manual-pages.sh $(RELEASE_FOLDER) $(STAGE)/man $(COMMANDS)
+
+completions: build
+	@mkdir -p $(STAGE)/bash $(STAGE)/zsh $(STAGE)/fish
+	@for command in $(COMMANDS); do \
+	  $(RELEASE_FOLDER)/$$command --generate-completion-script bash > $(STAGE)/bash/$$command && \
+	  $(RELEASE_FOLDER)/$$command --generate-completion-script zsh > $(STAGE)/zsh/_$$command && \
+	  $(RELEASE_FOLDER)/$$command --generate-completion-script fish > $(STAGE)/fish/$$command.fish || exit 1; \
+	done
+
+install: man completions
+	install -d $(bindir) $(libdir) $(mandir) $(bashdir) $(zshdir) $(fishdir)
+	for command in $(COMMANDS); do install -m 755 -s $(RELEASE_FOLDER)/$$command $(bindir)/ || exit 1; done
+	install -m 755 $(RELEASE_FOLDER)/iotrace_TraceRecord.resources/libtracepreload.so $(libdir)/
+	strip --strip-unneeded $(libdir)/libtracepreload.so
+	install -m 644 $(STAGE)/man/*.1 $(mandir)/
+	install -m 644 $(STAGE)/bash/* $(bashdir)/
+	install -m 644 $(STAGE)/zsh/* $(zshdir)/
+	install -m 644 $(STAGE)/fish/* $(fishdir)/
+
+uninstall:
+	for command in $(COMMANDS); do \
+	  rm -f $(bindir)/$$command $(mandir)/$$command.1 $(mandir)/$$command.*.1 $(bashdir)/$$command \
+	    $(zshdir)/_$$command $(fishdir)/$$command.fish; \
+	done
+	rm -f $(libdir)/libtracepreload.so
+	-rmdir $(libdir)
+
+SWIFT_SOURCES = Package.swift Sources Tests Plugins $(wildcard Benchmarks/*/)
+format:
+	$(SWIFT) format format --in-place --parallel --recursive $(SWIFT_SOURCES)
+
+lint:
+	$(SWIFT) format lint --strict --parallel --recursive $(SWIFT_SOURCES)
+
+clean:
+	rm -rf .build $(BENCH_FOLDER)

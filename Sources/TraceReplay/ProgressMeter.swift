@@ -1,0 +1,28 @@
+import TraceKit
+
+/// The line that shows a running replay on a terminal.
+final class ProgressMeter {
+  private let enabled: Bool
+  private var shown = false
+
+  init(enabled: Bool) { self.enabled = enabled }
+
+  func show(_ progress: Replayer.Progress) {
+    guard enabled, progress.elapsedNanoseconds > 0 else { return }
+    let seconds = Double(progress.elapsedNanoseconds) / 1e9
+    var line = "\(progress.requests)"
+    if let expected = progress.expectedRequests { line += " of \(expected)" }
+    line += " requests, \(Decimal.text(Double(progress.requests) / seconds, digits: 0))/s, \(Decimal.text(seconds, digits: 1)) s"
+    if let expected = progress.expectedRequests, progress.requests > 0, expected >= progress.requests {
+      let left = seconds / Double(progress.requests) * Double(expected - progress.requests)
+      line += ", about \(Decimal.text(left, digits: 0)) s left"
+    }
+    StandardError.write("\r\u{1b}[K\(line)")
+    shown = true
+  }
+
+  /// Removes the line.
+  func clear() {
+    if shown { StandardError.write("\r\u{1b}[K") }
+  }
+}

@@ -101,7 +101,8 @@ func levels(_ name: String, _ events: [TraceEvent]) throws {
     let time = try seconds(2) { size = try write(events, to: "\(folder)/level", level: level) }
     let count = Double(events.count)
     report(
-      "\(name): level \(level)", "\(Decimal.text(Double(size) / count, digits: 3)) bytes, encode \(Decimal.text(count / time / 1e6, digits: 2)) M/s", "")
+      "\(name): level \(level)",
+      "\(Decimal.text(Double(size) / count, digits: 3)) bytes, encode \(Decimal.text(count / time / 1e6, digits: 2)) M/s", "")
   }
 }
 
@@ -111,7 +112,10 @@ do {
   if CommandLine.arguments.contains("--levels") { try levels("random-read", random) }
   if let input = CommandLine.arguments.dropFirst().first(where: { !$0.hasPrefix("--") }) {
     let report = try TraceImport.run(inputs: [input], output: "\(folder)/imported")
-    print("import: \(report.requests) requests, \(Decimal.text(Double(report.traceBytes) / Double(report.requests), digits: 3)) bytes each   (target ≤ 3.3)")
+    let each = Decimal.text(Double(report.traceBytes) / Double(report.requests), digits: 3)
+    print(
+      "import: \(report.requests) requests, \(each) bytes each   (target ≤ 3.3)"
+    )
     let events = try load("\(folder)/imported", times: 10)
     try measure("cloudphysics-x10", events, bytesTarget: "≤ 3.3")
     if CommandLine.arguments.contains("--levels") {

@@ -14,12 +14,17 @@ enum CommandFailure {
       return 1
     }
     let message = root.fullMessage(for: error)
-    guard root.exitCode(for: error) != .success else {
+    switch root.exitCode(for: error) {
+    case .success:
       try? OutputFile.write(message + "\n", to: "-")
       return 0
+    case .validationFailure:
+      say(message, prefix: "")
+      return 2
+    default:
+      say(message)
+      return 1
     }
-    say(message, prefix: "")
-    return 2
   }
 
   /// One line on stderr.

@@ -24,6 +24,7 @@ struct ExportCommand: ParsableCommand {
   var json: String?
 
   func validate() throws {
+    if let json, json == output, json != "-" { throw ValidationError("--json and --output name the same file") }
     if ExportFormat.named(to) == nil {
       throw ValidationError("no export format is called '\(to)'; there are \(ExportFormat.all.map(\.name).joined(separator: ", "))")
     }

@@ -27,6 +27,7 @@ struct ImportCommand: ParsableCommand {
   var json: String?
 
   func validate() throws {
+    if let json, json == output, json != "-" { throw ValidationError("--json and --output name the same file") }
     if inputs.isEmpty { throw ValidationError("Missing expected argument '<inputs> ...'") }
     if let format, ImportFormat.named(format) == nil {
       throw ValidationError("no import format is called '\(format)'; there are \(ImportFormat.all.map(\.name).joined(separator: ", "))")

@@ -19,6 +19,10 @@ struct RecoverCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Write what was recovered as JSON to a file, or to the standard output for '-'.", valueName: "file|-"))
   var json: String?
 
+  func validate() throws {
+    if let json, json == output, json != "-" { throw ValidationError("--json and --output name the same file") }
+  }
+
   func run() throws {
     if let json { try OutputFile.refuseSame(json, as: file) }
     var options = TraceWriter.Options()

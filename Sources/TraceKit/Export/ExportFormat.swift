@@ -5,8 +5,9 @@ public struct ExportFormat: Sendable {
   /// One line for help texts.
   public var summary: String
   /// Writes all events of a trace, and says what was lost.
-  var write: @Sendable (_ reader: TraceReader, _ output: OutputFile, _ options: TraceExport.Options, _ report: inout ExportReport)
-    throws(TraceError) -> Void
+  var write:
+    @Sendable (_ reader: TraceReader, _ output: OutputFile, _ options: TraceExport.Options, _ report: inout ExportReport)
+      throws(TraceError) -> Void
 
   /// Every format, in the order of the help text.
   public static let all: [ExportFormat] = [fio]
@@ -81,7 +82,8 @@ extension ExportReport {
   public var text: String {
     var lines = ["format      \(format)"]
     for assumption in assumptions { lines.append("assumed     \(assumption)") }
-    lines.append("written     \(reads) reads (\(bytesRead) bytes), \(writes) writes (\(bytesWritten) bytes), \(others) others, \(files) files")
+    lines.append(
+      "written     \(reads) reads (\(bytesRead) bytes), \(writes) writes (\(bytesWritten) bytes), \(others) others, \(files) files")
     lines.append("            \(self.lines) lines, \(sizeBytes) bytes")
     for (kind, count) in changed.sorted(by: { $0.key < $1.key }) { lines.append("changed     \(kind): \(count)") }
     for (from, to) in renamed { lines.append("            \(from) -> \(to)") }

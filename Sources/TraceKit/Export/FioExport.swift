@@ -163,7 +163,8 @@ private struct FioLogWriter {
     var rest = request.length
     repeat {
       let piece = request.length > UInt64(UInt32.max) ? min(rest, Self.pieceBytes) : rest
-      try line(file, request.action, &report, offset: event.operation == .fsync || event.operation == .fdatasync ? 0 : offset, length: piece)
+      try line(
+        file, request.action, &report, offset: event.operation == .fsync || event.operation == .fdatasync ? 0 : offset, length: piece)
       offset += piece
       rest -= piece
     } while rest > 0

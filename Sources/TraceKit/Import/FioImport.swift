@@ -142,7 +142,8 @@ private final class FioReader: ImportReader {
     if action.spells("datasync") { return TraceEvent(startNanoseconds: start, operation: .fdatasync, file: id(of: file)) }
     guard offset == nil else { return rejected("an unknown action, or one that takes no numbers") }
     if action.spells("add") {
-      if added.insert(id(of: file)).inserted { context.drop("add") } else { context.drop("repeated_add") }
+      // The first one becomes the file's row in the table.
+      if !added.insert(id(of: file)).inserted { context.drop("repeated_add") }
       return nil
     }
     if action.spells("open") { return TraceEvent(startNanoseconds: start, operation: .open, file: id(of: file)) }

@@ -31,7 +31,8 @@ public enum TraceImport {
     guard let format = opened.first?.format else { throw TraceError(.refused, "no input to import") }
     if let odd = opened.first(where: { $0.format.name != format.name }) {
       throw TraceError(
-        .refused, "\(PrintableText.escaped(odd.file.path)): '\(odd.format.name)' among inputs of '\(format.name)'; import one format at a time")
+        .refused,
+        "\(PrintableText.escaped(odd.file.path)): '\(odd.format.name)' among inputs of '\(format.name)'; import one format at a time")
     }
     let context = ImportContext(options: options)
     var readers: [any ImportReader] = []

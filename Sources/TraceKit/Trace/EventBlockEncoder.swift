@@ -44,7 +44,9 @@ struct EventBlockEncoder: ~Copyable {
     let none = unknown.everywhere
     added(appendMasks(events.count, unknown: unknown, to: &payload))
     added(appendStarts(events, to: &payload))
-    if !none.contains(.latency) { added(appendKnown(events, .latency, .latency, to: &payload) { UInt64(bitPattern: $0.latencyNanoseconds) }) }
+    if !none.contains(.latency) {
+      added(appendKnown(events, .latency, .latency, to: &payload) { UInt64(bitPattern: $0.latencyNanoseconds) })
+    }
     added(appendEach(events, .operation, to: &payload) { UInt64($0.operation.rawValue) })
     added(appendEach(events, .flags, to: &payload, omitWhenZero: true) { UInt64($0.flags.rawValue) })
     if !none.contains(.file) {
@@ -59,10 +61,11 @@ struct EventBlockEncoder: ~Copyable {
     if !none.contains(.offset) { added(appendOffsets(events, to: &payload)) }
     if !none.contains(.size) { added(appendKnown(events, .size, .size, to: &payload) { $0.sizeBytes }) }
     if !none.contains(.result) {
-      added(appendKnown(events, .result, .result, to: &payload) { event in
-        let expected = event.sizeBytes == TraceEvent.unknownSize ? 0 : Int64(bitPattern: event.sizeBytes)
-        return Varint.zigzag(event.result &- expected)
-      })
+      added(
+        appendKnown(events, .result, .result, to: &payload) { event in
+          let expected = event.sizeBytes == TraceEvent.unknownSize ? 0 : Int64(bitPattern: event.sizeBytes)
+          return Varint.zigzag(event.result &- expected)
+        })
     }
     if buildThreadDictionary(events) {
       added(appendThreadDictionary(to: &payload))

@@ -25,6 +25,8 @@ final class TraceBlockWalk {
   let entries: [TraceIndexEntry]
   /// Damage of the preamble.
   private(set) var damages: [TraceDamage] = []
+  /// The trace's minor version; this library's own when the preamble is damaged.
+  let minorVersion: UInt16
   private let holes: [TraceDamage]
   private let file: ReadableFile
   private var decoder = EventBlockDecoder()
@@ -40,6 +42,7 @@ final class TraceBlockWalk {
       damages.append(TraceDamage(offsetBytes: 0, lengthBytes: UInt64(TraceFormat.preambleBytes), reason: "the preamble is damaged"))
     }
     entries = scan.entries
+    minorVersion = reader.preamble?.minorVersion ?? TraceFormat.minorVersion
     let hasPreamble = reader.preamble != nil
     holes = scan.damages.filter { $0.offsetBytes > 0 || hasPreamble }
     events = .allocate(capacity: TraceFormat.maximumBlockEvents)
@@ -64,7 +67,9 @@ final class TraceBlockWalk {
   }
 
   private func read(_ entry: TraceIndexEntry, limit: UInt64) throws(TraceError) -> Block {
-    guard let header = try TraceScanner(file: file).header(at: entry.offset) else { return damaged(entry, "a block's header is damaged", 64) }
+    guard let header = try TraceScanner(file: file).header(at: entry.offset) else {
+      return damaged(entry, "a block's header is damaged", 64)
+    }
     let whole = UInt64(TraceFormat.blockHeaderBytes) + UInt64(header.storedBytes)
     guard entry.offset + whole <= limit else { return damaged(entry, "a block is cut off", limit - entry.offset) }
     let bytes = try file.bytes(Int(header.storedBytes), at: entry.offset + UInt64(TraceFormat.blockHeaderBytes))

@@ -56,13 +56,16 @@ extension TraceInformation {
     func field(_ name: String, _ value: String) { lines.append(name + String(repeating: " ", count: max(1, 12 - name.count)) + value) }
     field("trace", PrintableText.escaped(path))
     let format = preamble.map { "\($0.majorVersion).\($0.minorVersion)" } ?? "not known"
-    let perEvent = summary.totals.events == 0 ? "" : ", \(Decimal.text(Double(sizeBytes) / Double(summary.totals.events), digits: 2)) bytes an event"
+    let perEvent =
+      summary.totals.events == 0 ? "" : ", \(Decimal.text(Double(sizeBytes) / Double(summary.totals.events), digits: 2)) bytes an event"
     field("format", "\(format), \(sizeBytes) bytes\(perEvent)")
     field("recorded", recorded)
     if let command = metadata.command { field("command", command.map { PrintableText.escaped($0) }.joined(separator: " ")) }
     if let host = metadata.host { field("host", Self.describe(host)) }
     if let options = metadata.options, !options.isEmpty { field("options", Self.pairs(options)) }
-    if let cost = metadata.costPerEventNanoseconds { field("cost", "\(Decimal.text(cost, digits: 1)) ns an event, as measured on that host") }
+    if let cost = metadata.costPerEventNanoseconds {
+      field("cost", "\(Decimal.text(cost, digits: 1)) ns an event, as measured on that host")
+    }
     if metadata.anonymized == true { field("paths", "anonymized") }
     if let replayed = metadata.replayedDigest { field("replay of", PrintableText.escaped(replayed)) }
     if let summary = metadata.summary, !summary.isEmpty { field("notes", Self.pairs(summary)) }
@@ -189,7 +192,9 @@ extension TraceInformation {
     var parts = tm()
     guard gmtime_r(&seconds, &parts) != nil else { return "\(total) s since 1970" }
     func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday)) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
+    return
+      "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+      + " \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
   }
 }
 

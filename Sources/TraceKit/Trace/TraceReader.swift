@@ -19,7 +19,9 @@ public final class TraceReader {
   /// Earliest start of an event, in nanoseconds since the epoch; nil for a trace without events.
   public var firstTimeNanoseconds: Int64? { eventBlocks.map(\.firstTimeNanoseconds).min() }
   /// Every block continues where the one before ended in time.
-  public var isSorted: Bool { totals?.sorted ?? zip(eventBlocks, eventBlocks.dropFirst()).allSatisfy { $0.lastTimeNanoseconds <= $1.firstTimeNanoseconds } }
+  public var isSorted: Bool {
+    totals?.sorted ?? zip(eventBlocks, eventBlocks.dropFirst()).allSatisfy { $0.lastTimeNanoseconds <= $1.firstTimeNanoseconds }
+  }
 
   /// A sentence for each thing that was wrong with what was read so far.
   public var warnings: [String] {
@@ -46,7 +48,8 @@ public final class TraceReader {
     guard file.sizeBytes > 0 else { throw TraceError(.invalidInput, "\(shown): empty, not a trace") }
     switch try TraceScanner(file: file).preamble() {
     case .notATrace:
-      throw TraceError(.invalidInput, "\(shown): not a trace (it does not begin with a trace's preamble); 'trace-record import' reads other formats")
+      throw TraceError(
+        .invalidInput, "\(shown): not a trace (it does not begin with a trace's preamble); 'trace-record import' reads other formats")
     case .damaged:
       preamble = nil
       let length = min(UInt64(TraceFormat.preambleBytes), file.sizeBytes)
@@ -55,7 +58,8 @@ public final class TraceReader {
       guard found.majorVersion == TraceFormat.majorVersion else {
         throw TraceError(
           .unsupported,
-          "\(shown): trace format \(found.majorVersion).\(found.minorVersion); this version reads format \(TraceFormat.majorVersion).x only")
+          "\(shown): trace format \(found.majorVersion).\(found.minorVersion); this version reads format \(TraceFormat.majorVersion).x only"
+        )
       }
       preamble = found
     }
@@ -104,7 +108,8 @@ public final class TraceReader {
     entries.reserveCapacity(Int(index.header.count))
     for i in 0..<Int(index.header.count) {
       guard let entry = TraceIndexEntry(index.bytes, at: i * TraceFormat.indexEntryBytes), entry.offset < last,
-        entries.last.map({ entry.offset >= $0.offset + UInt64(TraceFormat.blockHeaderBytes) }) ?? (entry.offset >= UInt64(TraceFormat.preambleBytes))
+        entries.last.map({ entry.offset >= $0.offset + UInt64(TraceFormat.blockHeaderBytes) })
+          ?? (entry.offset >= UInt64(TraceFormat.preambleBytes))
       else { return nil }
       entries.append(entry)
     }
@@ -120,12 +125,16 @@ public final class TraceReader {
   }
 
   private func readMetadata(_ entry: TraceIndexEntry) throws(TraceError) {
-    guard let block = try intactPayload(at: entry.offset, type: .metadata, limit: entry.limit) else { return damaged(entry, "a metadata block is damaged") }
+    guard let block = try intactPayload(at: entry.offset, type: .metadata, limit: entry.limit) else {
+      return damaged(entry, "a metadata block is damaged")
+    }
     if let decoded = try? JSONDecoder().decode(TraceMetadata.self, from: Data(block.bytes)) { metadata = decoded }
   }
 
   private func readFiles(_ entry: TraceIndexEntry) throws(TraceError) {
-    guard let block = try intactPayload(at: entry.offset, type: .files, limit: entry.limit) else { return damaged(entry, "a block of the file table is damaged") }
+    guard let block = try intactPayload(at: entry.offset, type: .files, limit: entry.limit) else {
+      return damaged(entry, "a block of the file table is damaged")
+    }
     // A row takes at least two bytes, so the count is bounded by the payload.
     guard Int(block.header.count) <= block.bytes.count,
       let rows = block.bytes.withUnsafeBytes({ TraceFileCoding.decode($0, count: Int(block.header.count)) })

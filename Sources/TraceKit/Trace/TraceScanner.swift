@@ -35,7 +35,8 @@ struct TraceScanner {
         }
         // Cut off, or bytes are missing inside and further blocks follow.
         let next = try search(from: position + 1)
-        result.damages.append(damage(position, next?.offset ?? file.sizeBytes, "a block is cut off", after: result.headers.last, itself: header))
+        result.damages.append(
+          damage(position, next?.offset ?? file.sizeBytes, "a block is cut off", after: result.headers.last, itself: header))
         guard let next else { break }
         position = next.offset
       } else {

@@ -46,8 +46,11 @@ final class PreloadCollector: @unchecked Sendable {
   // MARK: The thread
 
   private func run() {
-    // Draining is short and must not wait behind the programs that fill the rings. Without the right to it, it does.
-    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -10)
+    // Draining is short and must not wait behind the programs that fill the rings; without the right to that, it does.
+    var priority = sched_param(sched_priority: 1)
+    if pthread_setschedparam(pthread_self(), SCHED_RR, &priority) != 0 {
+      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -10)
+    }
     var pauseMicroseconds: UInt32 = 500
     while ctrace_load_acquire32(stopping) == 0 {
       let drained = queue.hasRoom ? drainOnce() : 0

@@ -38,11 +38,24 @@ for command in "$@"; do
   "$tool" "$build/$command" --multi-page --date "$date" --output-directory "$output" >&2
 done
 
-# The pages of the `help` subcommands say nothing: they go, and so do the references to them.
-rm -f "$output"/*.help.1
+# Whether a page is of the command itself or of a subcommand that its help lists.
+is_listed() {
+  subcommand=${1#"$2".}
+  subcommand=${subcommand%.1}
+  [ "$1" = "$2.1" ] || "$build/$2" --help | grep -q "^  $subcommand "
+}
+
+# Pages of `help`, which say nothing, and of commands that are not for people go, and so do the references to them.
+for command in "$@"; do
+  for page in "$output/$command"*.1; do
+    file=${page##*/}
+    if is_listed "$file" "$command"; then continue; fi
+    rm -f "$page"
+    sed -i "/^\\.Xr ${file%.1} 1\\( ,\\)\\{0,1\\}$/d" "$output"/*.1
+  done
+done
+# What is left may be a section without a reference, or a list that ends with a comma.
 for page in "$output"/*.1; do
-  sed -i -e '/^\.Xr [a-z-]*\.help 1\( ,\)\{0,1\}$/d' "$page"
-  # What is left may be a section without a reference, or a list that ends with a comma.
   sed -i -e ':all' -e 'N' -e '$!b all' \
     -e 's/\n\.Sh "SEE ALSO"\(\n\.Sh\|$\)/\1/' -e 's/\(\n\.Xr [^\n]* 1\) ,\(\n\.Sh\|\n*$\)/\1\2/' "$page"
 done

@@ -56,10 +56,10 @@ int ctrace_pin_thread(int cpu) {
   return sched_setaffinity(0, sizeof set, &set);
 }
 
-static volatile sig_atomic_t stop_signal;
+volatile int ctrace_stop_signal_number;
 static void on_stop(int signal) {
-  if (stop_signal) _exit(128 + signal);
-  stop_signal = signal;
+  if (ctrace_stop_signal_number) _exit(128 + signal);
+  ctrace_stop_signal_number = signal;
 }
 void ctrace_install_stop_handlers(void) {
   struct sigaction action = {.sa_handler = on_stop};
@@ -67,8 +67,7 @@ void ctrace_install_stop_handlers(void) {
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
 }
-int ctrace_stop_signal(void) { return stop_signal; }
-void ctrace_set_stop_signal(int signal) { stop_signal = signal; }
+void ctrace_set_stop_signal(int signal) { ctrace_stop_signal_number = signal; }
 void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
 int ctrace_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int ctrace_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }

@@ -116,6 +116,8 @@ extern __typeof(mkostemps) mkostemps64 ALIAS("mkostemps");
 EXPORT int close(int fd) {
   struct call call;
   bool recorded = begin_call(&call, fd);
+  // Programs close whole ranges of numbers to be sure; what was never open is no event.
+  if (recorded && !call.description && abandon_call(&call)) recorded = false;
   // Forgotten first: once it is closed, another thread may get the number.
   forget_descriptor(fd);
   int result = real_close(fd);
@@ -124,7 +126,7 @@ EXPORT int close(int fd) {
 }
 extern __typeof(close) __close ALIAS("close");
 
-static void forget_range(unsigned first, unsigned last, uint64_t start_ns) {
+static void forget_range(unsigned first, unsigned last) {
   bool recorded = recording();
   for (unsigned fd = first; fd <= last && fd < MAX_DESCRIPTORS; fd++) {
     uint32_t index = descriptor_table[fd];
@@ -134,7 +136,7 @@ static void forget_range(unsigned first, unsigned last, uint64_t start_ns) {
       continue;
     }
     struct call call;
-    if (recorded && start_ns == 0 && begin_call(&call, (int)fd))
+    if (recorded && begin_call(&call, (int)fd))
       finish_plain(&call, TRACE_OP_CLOSE, TRACE_UNKNOWN_OFFSET, TRACE_UNKNOWN_SIZE, 0);
     forget_descriptor((int)fd);
   }
@@ -145,31 +147,30 @@ static void forget_range(unsigned first, unsigned last, uint64_t start_ns) {
 #endif
 
 EXPORT int close_range(unsigned first, unsigned last, int flags) {
-  if (!(flags & CLOSE_RANGE_CLOEXEC) && first <= last && session->active && !me.in_vfork) forget_range(first, last, 0);
+  if (!(flags & CLOSE_RANGE_CLOEXEC) && first <= last && session->active && !me.in_vfork) forget_range(first, last);
   return real_close_range(first, last, flags);
 }
 
 EXPORT void closefrom(int first) {
-  if (session->active && !me.in_vfork) forget_range(first < 0 ? 0 : (unsigned)first, ~0u, 0);
+  if (session->active && !me.in_vfork) forget_range(first < 0 ? 0 : (unsigned)first, ~0u);
   real_closefrom(first);
 }
 
 // ---- stdio and folders: their descriptors end without close ----------------------------------------------------------
+// This is where recording of fread, fwrite and their relatives would enter, its events marked as buffered.
 
 EXPORT FILE *fopen(const char *path, const char *mode) {
   FILE *stream = real_fopen(path, mode);
-  if (stream && recording()) __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
+  if (stream && !me.in_vfork) __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
   return stream;
 }
 extern __typeof(fopen) fopen64 ALIAS("fopen");
 
 EXPORT FILE *fdopen(int fd, const char *mode) {
-  if (recording()) {
-    // From here on stdio moves the position unseen.
-    struct description *description = description_of(fd);
-    if (description) mark_shared(description);
-    __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
-  }
+  // From here on stdio moves the position unseen.
+  struct description *description = known_description(fd);
+  if (description) mark_shared(description);
+  if (!me.in_vfork) __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
   return real_fdopen(fd, mode);
 }
 

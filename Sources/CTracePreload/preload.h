@@ -150,6 +150,20 @@ extern void (*real_closefrom)(int first);
 extern long (*real_syscall)(long number, ...);
 extern int (*real_clock_gettime)(clockid_t clock, struct timespec *time);
 
+struct thread_state {
+  struct trace_ring *ring;
+  /// Number of the thread's slot + 1 in this process; 0 without a ring.
+  uint32_t slot;
+  int32_t thread_id;
+  /// Non-zero: calls pass through unrecorded. A vfork child shares memory and must not touch it; slow paths guard themselves.
+  uint32_t in_vfork;
+  uint32_t busy;
+  /// Frame of the outermost call in flight; an older frame that begins a call says that it was left by longjmp.
+  void *frame;
+  uint32_t skipped_calls;
+};
+extern __thread struct thread_state me __attribute__((tls_model("initial-exec")));
+
 // ---- Descriptions -------------------------------------------------------------------------------------------------
 
 /// An open file description as far as this process knows it. A cache line each; never unmapped, reused after the last close.
@@ -213,21 +227,15 @@ static inline struct description *description_of(int fd) {
   return description;
 }
 
+/// The description of a descriptor that is known already, or NULL.
+static inline struct description *known_description(int fd) {
+  if ((unsigned)fd >= MAX_DESCRIPTORS || !descriptions || me.in_vfork) return NULL;
+  uint32_t index = __atomic_load_n(&descriptor_table[fd], __ATOMIC_ACQUIRE);
+  return index ? &descriptions[index] : NULL;
+}
+
 // ---- Threads and rings --------------------------------------------------------------------------------------------
 
-struct thread_state {
-  struct trace_ring *ring;
-  /// Number of the thread's slot + 1 in this process; 0 without a ring.
-  uint32_t slot;
-  int32_t thread_id;
-  /// Non-zero: calls pass through unrecorded. A vfork child shares memory and must not touch it; slow paths guard themselves.
-  uint32_t in_vfork;
-  uint32_t busy;
-  /// Frame of the outermost call in flight; an older frame that begins a call says that it was left by longjmp.
-  void *frame;
-  uint32_t skipped_calls;
-};
-extern __thread struct thread_state me __attribute__((tls_model("initial-exec")));
 extern struct trace_session *session;
 /// 1, and 0 in a forked child, however it was forked: the page is wiped by the kernel (MADV_WIPEONFORK).
 extern uint32_t *same_process;
@@ -354,6 +362,12 @@ static inline bool begin_named_call(struct call *call) {
   call->id = TRACE_NO_DESCRIPTION;
   call->flags = 0;
   start_call(call);
+  return true;
+}
+
+/// Ends a call that leaves no record; true.
+static inline bool abandon_call(struct call *call) {
+  __atomic_store_n(&call->ring->in_flight_ns, call->outer_ns, __ATOMIC_RELEASE);
   return true;
 }
 

@@ -199,14 +199,14 @@ EXPORT ssize_t splice(int in, off64_t *from, int out, off64_t *to, size_t n, uns
 
 /// A descriptor that is sent to another process shares its position from then on.
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
-  if (recording() && message && message->msg_control) {
+  if (message && message->msg_control) {
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR((struct msghdr *)message, part)) {
       if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS || part->cmsg_len < CMSG_LEN(0)) continue;
       size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
       for (size_t i = 0; i < count; i++) {
         int sent;
         memcpy(&sent, CMSG_DATA(part) + i * sizeof sent, sizeof sent);
-        struct description *description = description_of(sent);
+        struct description *description = known_description(sent);
         if (description) mark_shared(description);
       }
     }

@@ -61,7 +61,8 @@ int64_t ctrace_birth_time_ns(int fd);
 /// Handlers of SIGINT and SIGTERM: the first signal is remembered, a second one exits with 128 + its number.
 void ctrace_install_stop_handlers(void);
 /// The first of these signals that came, or 0.
-int ctrace_stop_signal(void);
+extern volatile int ctrace_stop_signal_number;
+static inline int ctrace_stop_signal(void) { return ctrace_stop_signal_number; }
 /// Remembers a stop as if `signal` had come; 0 forgets it.
 void ctrace_set_stop_signal(int signal);
 /// The calling thread's ID.

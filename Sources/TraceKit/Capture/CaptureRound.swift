@@ -42,7 +42,7 @@ final class CaptureQueue: @unchecked Sendable {
   private var queuedBytes = 0
   let limitBytes: Int
 
-  init(limitBytes: Int = 128 << 20) {
+  init(limitBytes: Int = 256 << 20) {
     self.limitBytes = limitBytes
     pthread_mutex_init(&mutex, nil)
     pthread_cond_init(&arrived, nil)

@@ -70,11 +70,10 @@ public enum ProgramRecorder {
     let epoch = UInt64(ctrace_monotonic_ns())
     let writer = try makeWriter(options)
     let queue = CaptureQueue()
-    let recording = RecordingWriter(
-      queue: queue, session: session, epochNanoseconds: epoch, writer: writer,
-      files: RecordedFiles(filter: options.filter, anonymizer: options.anonymizer))
+    let recording = RecordingWriter(queue: queue, session: session)
     let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch)
-    try recording.start()
+    let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer)
+    try recording.start(writer: writer, files: files, epochNanoseconds: epoch)
     try collector.start()
     if options.waitForAll { ctrace_adopt_orphans() }
     return Running(

@@ -39,9 +39,10 @@ struct RecordedFiles {
     let fixedBytes = MemoryLayout<trace_definition>.size
     guard bytes.count >= fixedBytes else { return }
     let fixed = bytes.loadUnaligned(as: trace_definition.self)
-    guard fixed.description > 0, fixed.description < 1 << 30 else { return }
-    let path = Array(bytes[fixedBytes..<min(bytes.count, fixedBytes + Int(fixed.path_bytes))])
     let number = Int(fixed.description)
+    // Numbers come nearly in order; a leap is a program that wrote over its ring.
+    guard number > 0, number < entryOfNumber.count + (1 << 20) else { return }
+    let path = Array(bytes[fixedBytes..<min(bytes.count, fixedBytes + Int(fixed.path_bytes))])
     if number >= entryOfNumber.count {
       entryOfNumber.append(contentsOf: repeatElement(0, count: max(number + 1 - entryOfNumber.count, 1024)))
     }

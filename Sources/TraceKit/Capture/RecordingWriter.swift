@@ -21,26 +21,25 @@ final class RecordingWriter: @unchecked Sendable {
   }
   private let queue: CaptureQueue
   private let session: PreloadSession
-  private let epochNanoseconds: UInt64
-  private let writer: TraceWriter
-  private var files: RecordedFiles
-  private var window = ReorderWindow()
   private var outcome = Outcome()
   private var thread: WorkerThread?
-  private var lastFlush: Int64 = 0
-  private var lastMerge: Int64 = 0
-  private var mergedCount = 0
-  private var readyBefore = Int64.min
+  /// The trace until the thread takes it.
+  private var pending: RecordingStream?
 
-  init(queue: CaptureQueue, session: PreloadSession, epochNanoseconds: UInt64, writer: TraceWriter, files: RecordedFiles) {
+  init(queue: CaptureQueue, session: PreloadSession) {
     self.queue = queue
     self.session = session
-    self.epochNanoseconds = epochNanoseconds
-    self.writer = writer
-    self.files = files
   }
 
-  func start() throws(TraceError) { thread = try WorkerThread { self.run() } }
+  /// Starts writing to `writer`; time 0 of the trace is `epochNanoseconds` of CLOCK_MONOTONIC.
+  func start(writer: TraceWriter, files: RecordedFiles, epochNanoseconds: UInt64) throws(TraceError) {
+    pending = RecordingStream(writer: writer, files: files, epochNanoseconds: epochNanoseconds)
+    thread = try WorkerThread {
+      // Where it may, it goes ahead of the recorded program: what can't be written in time is lost.
+      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -5)
+      self.run()
+    }
+  }
 
   /// Waits for the last round. The trace is not finished: its metadata may still be completed.
   func join() -> Outcome {
@@ -50,28 +49,51 @@ final class RecordingWriter: @unchecked Sendable {
   }
 
   private func run() {
+    // A local value: as properties of this object its parts would be checked for exclusive access at each event.
+    var stream = pending.take()!
     while true {
       let round = queue.take()
-      for gap in round.gaps { accept(gap) }
-      absorb(round)
-      // An event that starts before this round's watermark was published by now, but its file's definition may follow in
-      // another ring; what starts before the last round's has its definition in hand.
-      do throws(TraceError) { try merge(before: readyBefore, isLast: round.isLast) } catch { stop(error) }
-      readyBefore = max(readyBefore, round.watermark)
-      if round.isLast { return }
+      let isLast = round.isLast
+      stream.absorb(round)
+      // The program runs on unrecorded; what was written stays readable.
+      if stream.outcome.failure != nil { session.stop() }
+      if isLast { break }
     }
+    outcome = stream.outcome
+  }
+}
+
+/// The state of one trace being written: one thread's.
+private struct RecordingStream: ~Copyable {
+  private let writer: TraceWriter
+  private let epochNanoseconds: UInt64
+  private var files: RecordedFiles
+  private var window = ReorderWindow()
+  private(set) var outcome = RecordingWriter.Outcome()
+  private var lastFlush: Int64 = 0
+  private var lastMerge: Int64 = 0
+  private var mergedCount = 0
+  private var readyBefore = Int64.min
+
+  init(writer: TraceWriter, files: RecordedFiles, epochNanoseconds: UInt64) {
+    self.writer = writer
+    self.files = files
+    self.epochNanoseconds = epochNanoseconds
   }
 
-  /// The program runs on unrecorded; what was written stays readable.
-  private func stop(_ error: TraceError) {
-    guard outcome.failure == nil else { return }
-    outcome.failure = error
-    session.stop()
+  /// Takes a round in, and writes what can't be preceded by anything any more.
+  mutating func absorb(_ round: borrowing CaptureRound) {
+    for gap in round.gaps { accept(gap) }
+    absorbSlots(round)
+    // An event that starts before this round's watermark was published by now, but its file's definition may follow in
+    // another ring; what starts before the last round's has its definition in hand.
+    do throws(TraceError) { try merge(before: readyBefore, isLast: round.isLast) } catch { outcome.failure = error }
+    readyBefore = max(readyBefore, round.watermark)
   }
 
   // MARK: Rounds
 
-  private func absorb(_ round: borrowing CaptureRound) {
+  private mutating func absorbSlots(_ round: borrowing CaptureRound) {
     let slotBytes = MemoryLayout<trace_record>.stride
     var offset = 0
     for segment in round.segments {
@@ -91,7 +113,7 @@ final class RecordingWriter: @unchecked Sendable {
     }
   }
 
-  private func accept(_ record: trace_record, processID: Int32) {
+  private mutating func accept(_ record: trace_record, processID: Int32) {
     let operation = TraceOperation(rawValue: record.operation) ?? .other
     let transfers = operation == .copyRange || operation == .sendfile
     if record.result > 0 {
@@ -108,7 +130,7 @@ final class RecordingWriter: @unchecked Sendable {
         threadID: record.thread_id, flags: TraceEventFlags(rawValue: record.flags), otherFile: record.other_description))
   }
 
-  private func accept(_ gap: TraceEvent) {
+  private mutating func accept(_ gap: TraceEvent) {
     let lost = gap.sizeIfKnown ?? 0
     switch GapCause(rawValue: gap.result) {
     case .killedInCall: outcome.killedInCall += lost
@@ -124,17 +146,24 @@ final class RecordingWriter: @unchecked Sendable {
 
   // MARK: The trace
 
-  private func merge(before watermark: Int64, isLast: Bool) throws(TraceError) {
+  private mutating func merge(before watermark: Int64, isLast: Bool) throws(TraceError) {
     let now = ctrace_monotonic_ns()
     guard outcome.failure == nil else { return }
     // Sorting what waits costs a pass over it, so not for each handful of events.
     let due = now - lastMerge > 50_000_000 || window.count - mergedCount > 65_536
     guard isLast || due else { return }
     lastMerge = now
+    // The window can't be drained into the value that it is part of.
+    var output = Output(writer: writer, files: files, excluded: 0)
+    files = RecordedFiles(filter: PathFilter(), anonymizer: nil)
+    defer {
+      files = output.files
+      outcome.excludedEvents += output.excluded
+    }
     if isLast {
-      try window.drainAll { (event) throws(TraceError) in try self.write(event) }
+      try window.drainAll { (event) throws(TraceError) in try output.write(event) }
     } else {
-      try window.drain(before: watermark) { (event) throws(TraceError) in try self.write(event) }
+      try window.drain(before: watermark) { (event) throws(TraceError) in try output.write(event) }
     }
     mergedCount = window.count
     if isLast || now - lastFlush > 1_000_000_000 {
@@ -143,19 +172,27 @@ final class RecordingWriter: @unchecked Sendable {
     }
   }
 
-  private func write(_ merged: TraceEvent) throws(TraceError) {
-    var event = merged
-    switch files.resolve(merged.file, addRow: { writer.addFile($0) }) {
-    case .row(let row): event.file = row
-    case .unknown where merged.operation == .gap || files.keepsUnnamed: event.file = TraceEvent.unknownFile
-    case .unknown, .excluded:
-      outcome.excludedEvents += 1
-      return
+  /// Where events go: rows for the files that they name, then the trace.
+  private struct Output {
+    let writer: TraceWriter
+    var files: RecordedFiles
+    var excluded: UInt64
+
+    mutating func write(_ merged: TraceEvent) throws(TraceError) {
+      var event = merged
+      let writer = writer
+      switch files.resolve(merged.file, addRow: { writer.addFile($0) }) {
+      case .row(let row): event.file = row
+      case .unknown where merged.operation == .gap || files.keepsUnnamed: event.file = TraceEvent.unknownFile
+      case .unknown, .excluded:
+        excluded += 1
+        return
+      }
+      switch files.resolve(merged.otherFile, addRow: { writer.addFile($0) }) {
+      case .row(let row): event.otherFile = row
+      case .unknown, .excluded: event.otherFile = TraceEvent.unknownFile
+      }
+      try writer.append(event)
     }
-    switch files.resolve(merged.otherFile, addRow: { writer.addFile($0) }) {
-    case .row(let row): event.otherFile = row
-    case .unknown, .excluded: event.otherFile = TraceEvent.unknownFile
-    }
-    try writer.append(event)
   }
 }

@@ -59,6 +59,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   private let readBuffer: UnsafeMutableRawPointer?
   private let claimLimit: Int
   private var log: ReplayLog.Channel?
+  /// CLOCK_MONOTONIC of the replay's time 0; a copy, since properties of classes are checked at each access.
+  private var anchor: Int64 = 0
 
   init(queue: RequestQueue, control: ReplayControl, result: WorkerResult, claimLimit: Int, log: ReplayLog.Channel?) {
     self.queue = queue
@@ -73,13 +75,14 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
 
   mutating func run() {
     Pacer.useFineTimers()
+    anchor = control.anchor
     var now = ctrace_monotonic_ns()
     while let (batch, range) = queue.claim(claimLimit) {
       // Waiting for the queue is not part of the first request.
       now = ctrace_monotonic_ns()
       for i in range {
         if ctrace_stop_signal() != 0 { break }
-        now = perform(batch.requests[i], now: now)
+        now = perform(batch.requests + i, now: now)
       }
       control.addProgress(UInt64(range.count))
       queue.release(batch, range.count)
@@ -90,35 +93,35 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
 
   /// Does one request; the clock is read once after it, and that time begins the next one.
   @inline(__always)
-  private mutating func perform(_ original: ReplayRequest, now: Int64) -> Int64 {
-    var request = original
+  private mutating func perform(_ request: UnsafePointer<ReplayRequest>, now: Int64) -> Int64 {
+    var due = request.pointee.dueNanoseconds
     var submitted = now
     if control.isTimed {
-      request.dueNanoseconds &+= control.shift
-      let due = control.anchor &+ request.dueNanoseconds
-      if now < due {
-        submitted = control.pacer.wait(until: due, from: now)
-        if submitted < due { return submitted }
-      } else if now &- due > control.lagBudget, control.late != .burst {
+      due &+= control.shift
+      let dueTime = anchor &+ due
+      if now < dueTime {
+        submitted = control.pacer.wait(until: dueTime, from: now)
+        if submitted < dueTime { return submitted }
+      } else if control.late != .burst, now &- dueTime > control.lagBudget {
         if control.late == .drop {
           result.tally.pointee.recordDrop()
           return now
         }
-        control.addShift(now &- due)
-        request.dueNanoseconds &+= now &- due
+        control.addShift(now &- dueTime)
+        due &+= now &- dueTime
       }
     }
-    if control.tracksInversions { control.noteSubmission(request.number) }
+    if control.tracksInversions { control.noteSubmission(request.pointee.number) }
     let outcome = engine.perform(operation(request))
     let completed = ctrace_monotonic_ns()
-    result.tally.pointee.record(
-      request, submitted: submitted &- control.anchor, completed: completed &- control.anchor, result: outcome)
-    if log != nil { log!.append(request, submitted: submitted &- control.anchor, completed: completed &- control.anchor, result: outcome) }
+    result.tally.pointee.record(request, due: due, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
+    if log != nil { log!.append(request.pointee, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome) }
     return completed
   }
 
   @inline(__always)
-  private func operation(_ request: ReplayRequest) -> IOOperation {
+  private func operation(_ pointer: UnsafePointer<ReplayRequest>) -> IOOperation {
+    let request = pointer.pointee
     let buffer: UnsafeMutableRawPointer?
     if !Engine.needsTargets {
       buffer = nil

@@ -13,6 +13,7 @@ struct ReportAssembly {
   let expectedRequests: UInt64?
 
   func report() -> ReplayReport {
+    outcome.results.forEach { $0.tally.pointee.finish() }
     let operations = IOOperation.Kind.allCases.compactMap(operation)
     var all = LatencySet()
     for kind in IOOperation.Kind.allCases { all.merge(latencies(kind)) }
@@ -106,13 +107,14 @@ struct ReportAssembly {
       var counter = WorkerTally.Counter()
       var service = LatencyHistogram()
       for result in outcome.results {
-        counter.requests += result.fileCounters[row].requests
-        counter.bytes += result.fileCounters[row].bytes
-        counter.errors += result.fileCounters[row].errors
+        let one = result.tally.pointee.fileCounter(row)
+        counter.requests += one.requests
+        counter.bytes += one.bytes
+        counter.errors += one.errors
         service.merge(result.tally.pointee.fileService(row))
       }
       guard counter.requests > 0 else { return nil }
-      let isRest = row == first.fileRowCount - 1
+      let isRest = row == first.fileRowCount - 1 || row >= reader.files.count
       return ReplayReport.File(
         path: isRest ? "(all other files)" : reader.files[row].displayPath, requests: counter.requests, bytes: counter.bytes,
         errors: counter.errors, service: LatencySummary(service))
@@ -121,8 +123,8 @@ struct ReportAssembly {
 
   private func windows() -> [ReplayReport.Window] {
     guard let first = outcome.results.first else { return [] }
-    var series = first.tally.pointee.takeWindows()
-    for result in outcome.results.dropFirst() { series.merge(result.tally.pointee.takeWindows()) }
+    var series = first.tally.pointee.windows()
+    for result in outcome.results.dropFirst() { series.merge(result.tally.pointee.windows()) }
     while series.windows.count > WindowSeries.maximumWindows { series.coarsen() }
     return series.windows.enumerated().map { i, set in
       ReplayReport.Window(firstRequest: UInt64(i) * series.windowRequests, requests: set.service.count, latency: LatencyTriple(set))

@@ -49,17 +49,6 @@ struct RawLatencySet {
     response.reset()
   }
 
-  var sparse: SparseLatencySet { SparseLatencySet(lag: lag.sparse, service: service.sparse, response: response.sparse, isTimed: isTimed) }
-  var latencies: LatencySet { sparse.latencies }
-}
-
-/// A latency set in as much memory as its values need.
-struct SparseLatencySet {
-  var lag: SparseHistogram
-  var service: SparseHistogram
-  var response: SparseHistogram
-  var isTimed: Bool
-
   var latencies: LatencySet {
     var set = LatencySet()
     set.service = service.histogram
@@ -71,5 +60,28 @@ struct SparseLatencySet {
       set.response = set.service
     }
     return set
+  }
+}
+
+extension LatencySet {
+  /// A latency set in as much memory as its values need.
+  struct Sparse {
+    private let lag: SparseHistogram
+    private let service: SparseHistogram
+    private let response: SparseHistogram
+
+    init(_ set: LatencySet) {
+      lag = SparseHistogram(set.lag)
+      service = SparseHistogram(set.service)
+      response = SparseHistogram(set.response)
+    }
+
+    var latencies: LatencySet {
+      var set = LatencySet()
+      set.lag = lag.histogram
+      set.service = service.histogram
+      set.response = response.histogram
+      return set
+    }
   }
 }

@@ -50,6 +50,19 @@ struct SparseHistogram {
   var smallest: Int64
   var largest: Int64
 
+  init(buckets: [(bucket: Int, count: UInt64)], sumNanoseconds: UInt64, smallest: Int64, largest: Int64) {
+    self.buckets = buckets
+    self.sumNanoseconds = sumNanoseconds
+    self.smallest = smallest
+    self.largest = largest
+  }
+
+  init(_ histogram: LatencyHistogram) {
+    self.init(
+      buckets: histogram.filledBuckets, sumNanoseconds: histogram.sumNanoseconds, smallest: histogram.minimum ?? 0,
+      largest: histogram.maximum ?? 0)
+  }
+
   var histogram: LatencyHistogram {
     let isEmpty = buckets.isEmpty
     return LatencyHistogram(

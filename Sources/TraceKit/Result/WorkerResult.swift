@@ -20,19 +20,21 @@ struct WorkerTally {
   }
 
   private let isTimed: Bool
-  /// Service, lag and response by operation and size class, made at first use.
-  private let byOperation: UnsafeMutablePointer<RawLatencySet?>
+  /// Latencies of the current window by operation and size class, made at first use. At the end of a window they are added to
+  /// the totals and to the window's: one histogram is touched per request.
+  private let current: UnsafeMutablePointer<RawLatencySet?>
+  private var totals: [LatencySet?]
   private(set) var counters: UnsafeMutablePointer<Counter>
-  private var currentWindow: RawLatencySet
-  private var closedWindows: [(window: UInt64, windowRequests: UInt64, latencies: SparseLatencySet)] = []
+  private var closedWindows: [(window: UInt64, windowRequests: UInt64, latencies: LatencySet.Sparse)] = []
   private(set) var windowRequests: UInt64
-  private var windowEnd: UInt64 = 0
   private var window = -1
   private var windowStart: UInt64 = 0
   private let fileSets: UnsafeMutablePointer<RawHistogram?>
   private let fileRows: Int
   private(set) var fileCounters: UnsafeMutablePointer<Counter>
   private(set) var intervals: UnsafeMutablePointer<Interval>
+  private var interval: UnsafeMutablePointer<Interval>
+  private var intervalEnd: Int64 = 0
   private(set) var intervalNanoseconds: Int64 = 1_000_000_000
   private(set) var errors: [ErrorKey: UInt64] = [:]
   private(set) var lateRequests: UInt64 = 0
@@ -61,11 +63,11 @@ struct WorkerTally {
   init(isTimed: Bool, lagBudget: Int64, fileRows: Int, expectedRequests: UInt64?) {
     self.isTimed = isTimed
     self.lagBudget = lagBudget
-    byOperation = .allocate(capacity: Self.kinds * Self.sizeClasses)
-    byOperation.initialize(repeating: nil, count: Self.kinds * Self.sizeClasses)
+    current = .allocate(capacity: Self.kinds * Self.sizeClasses)
+    current.initialize(repeating: nil, count: Self.kinds * Self.sizeClasses)
+    totals = Array(repeating: nil, count: Self.kinds * Self.sizeClasses)
     counters = .allocate(capacity: Self.kinds * Self.sizeClasses)
     counters.initialize(repeating: Counter(), count: Self.kinds * Self.sizeClasses)
-    currentWindow = RawLatencySet(isTimed: isTimed)
     let maximum = UInt64(WindowSeries.maximumWindows)
     windowRequests = expectedRequests.map { max(1, ($0 + maximum - 1) / maximum) } ?? 256
     self.fileRows = fileRows
@@ -75,15 +77,15 @@ struct WorkerTally {
     fileCounters.initialize(repeating: Counter(), count: fileRows + 1)
     intervals = .allocate(capacity: Self.maximumIntervals)
     intervals.initialize(repeating: Interval(), count: Self.maximumIntervals)
+    interval = intervals
   }
 
   func deallocate() {
     counters.deallocate()
     fileCounters.deallocate()
     intervals.deallocate()
-    for i in 0..<Self.kinds * Self.sizeClasses { byOperation[i]?.deallocate() }
-    byOperation.deallocate()
-    currentWindow.deallocate()
+    for i in 0..<Self.kinds * Self.sizeClasses { current[i]?.deallocate() }
+    current.deallocate()
     for i in 0..<fileRows + 1 { fileSets[i]?.deallocate() }
     fileSets.deallocate()
   }
@@ -98,32 +100,30 @@ struct WorkerTally {
 
   /// Counts one completed request. Times are nanoseconds after the start; 
   @inline(__always)
-  mutating func record(_ request: ReplayRequest, submitted: Int64, completed: Int64, result: Int64) {
+  mutating func record(_ request: UnsafePointer<ReplayRequest>, due: Int64, submitted: Int64, completed: Int64, result: Int64) {
     let service = completed &- submitted
-    let lag = isTimed ? submitted &- request.dueNanoseconds : 0
-    let slot = Int(request.kind.rawValue) * Self.sizeClasses + Self.sizeClass(request.lengthBytes)
-    if byOperation[slot] == nil { byOperation[slot] = RawLatencySet(isTimed: isTimed) }
-    byOperation[slot]!.record(lag: lag, service: service)
-    if request.ordinal >= windowEnd || window < 0 || request.ordinal < windowStart { openWindow(request.ordinal) }
-    currentWindow.record(lag: lag, service: service)
-    let moved = UInt64(max(0, result)) * (request.kind == .read || request.kind == .write ? 1 : 0)
+    let lag = isTimed ? submitted &- due : 0
+    let kind = request.pointee.kind
+    if request.pointee.ordinal &- windowStart >= windowRequests || window < 0 { openWindow(request.pointee.ordinal) }
+    let slot = Int(kind.rawValue) * Self.sizeClasses + Self.sizeClass(request.pointee.lengthBytes)
+    if current[slot] == nil { current[slot] = RawLatencySet(isTimed: isTimed) }
+    current[slot]!.record(lag: lag, service: service)
+    let isTransfer = kind == .read || kind == .write
+    let moved = isTransfer && result > 0 ? UInt64(result) : 0
     counters[slot].requests &+= 1
     counters[slot].bytes &+= moved
-    let row = min(Int(request.file), fileRows)
-    fileCounters[row].requests &+= 1
-    fileCounters[row].bytes &+= moved
-    if fileSets[row] == nil { fileSets[row] = RawHistogram() }
-    fileSets[row]!.record(service)
+    // The only file's figures are those of all requests.
+    if fileRows > 1 { recordFile(min(Int(request.pointee.file), fileRows), moved, service, failed: result < 0) }
     recordInterval(completed, moved, lag, failed: result < 0)
     if result < 0 {
-      recordError(request.kind, Int32(truncatingIfNeeded: -result), slot, row)
-    } else if request.kind == .read || request.kind == .write {
-      let expected = request.expectedBytes >= 0 ? request.expectedBytes : Int64(request.lengthBytes)
+      recordError(kind, Int32(truncatingIfNeeded: -result), slot)
+    } else if isTransfer {
+      let expected = request.pointee.expectedBytes >= 0 ? request.pointee.expectedBytes : Int64(request.pointee.lengthBytes)
       if result < expected { counters[slot].shortTransfers &+= 1 }
     }
-    if isTimed { recordSchedule(request, submitted, lag) }
-    if request.recordedLatencyNanoseconds >= 0 {
-      recordedLatencySum &+= request.recordedLatencyNanoseconds
+    if isTimed { recordSchedule(due, submitted, lag) }
+    if request.pointee.recordedLatencyNanoseconds >= 0 {
+      recordedLatencySum &+= request.pointee.recordedLatencyNanoseconds
       recordedLatencies &+= 1
     }
     serviceSum &+= service
@@ -131,29 +131,42 @@ struct WorkerTally {
   }
 
   @inline(__always)
-  private mutating func recordSchedule(_ request: ReplayRequest, _ submitted: Int64, _ lag: Int64) {
+  private mutating func recordFile(_ row: Int, _ moved: UInt64, _ service: Int64, failed: Bool) {
+    fileCounters[row].requests &+= 1
+    fileCounters[row].bytes &+= moved
+    if failed { fileCounters[row].errors &+= 1 }
+    if fileSets[row] == nil { fileSets[row] = RawHistogram() }
+    fileSets[row]!.record(service)
+  }
+
+  @inline(__always)
+  private mutating func recordSchedule(_ due: Int64, _ submitted: Int64, _ lag: Int64) {
     if lag > lagBudget { lateRequests &+= 1 }
     if lastSubmitted != .min {
-      let error = (submitted &- lastSubmitted) &- (request.dueNanoseconds &- lastDue)
+      let error = (submitted &- lastSubmitted) &- (due &- lastDue)
       interarrivalErrorSum &+= abs(error)
       interarrivals &+= 1
-      dueSpan &+= request.dueNanoseconds &- lastDue
+      dueSpan &+= due &- lastDue
     }
     lastSubmitted = submitted
-    lastDue = request.dueNanoseconds
+    lastDue = due
   }
 
   @inline(__always)
   private mutating func recordInterval(_ completed: Int64, _ bytes: UInt64, _ lag: Int64, failed: Bool) {
-    var index = Int(completed / intervalNanoseconds)
-    while index >= Self.maximumIntervals {
-      coarsenIntervals()
-      index = Int(completed / intervalNanoseconds)
-    }
-    intervals[index].requests &+= 1
-    intervals[index].bytes &+= bytes
-    if failed { intervals[index].errors &+= 1 }
-    if lag > intervals[index].largestLag { intervals[index].largestLag = lag }
+    if completed >= intervalEnd { openInterval(completed) }
+    interval.pointee.requests &+= 1
+    interval.pointee.bytes &+= bytes
+    if failed { interval.pointee.errors &+= 1 }
+    if lag > interval.pointee.largestLag { interval.pointee.largestLag = lag }
+  }
+
+  @inline(never)
+  private mutating func openInterval(_ completed: Int64) {
+    while Int(completed / intervalNanoseconds) >= Self.maximumIntervals { coarsenIntervals() }
+    let index = max(0, completed / intervalNanoseconds)
+    interval = intervals + Int(index)
+    intervalEnd = (index + 1) * intervalNanoseconds
   }
 
   @inline(never)
@@ -169,10 +182,9 @@ struct WorkerTally {
   }
 
   @inline(never)
-  private mutating func recordError(_ kind: IOOperation.Kind, _ code: Int32, _ slot: Int, _ row: Int) {
+  private mutating func recordError(_ kind: IOOperation.Kind, _ code: Int32, _ slot: Int) {
     errors[ErrorKey(kind: kind, code: code), default: 0] += 1
     counters[slot].errors += 1
-    fileCounters[row].errors += 1
   }
 
   mutating func recordDrop() { dropped += 1 }
@@ -183,21 +195,28 @@ struct WorkerTally {
     while ordinal / windowRequests >= 2 * UInt64(WindowSeries.maximumWindows) { windowRequests *= 2 }
     window = Int(ordinal / windowRequests)
     windowStart = UInt64(window) * windowRequests
-    windowEnd = windowStart + windowRequests
   }
 
   private mutating func closeWindow() {
     guard window >= 0 else { return }
-    closedWindows.append((UInt64(window), windowRequests, currentWindow.sparse))
-    currentWindow.reset()
+    var whole = LatencySet()
+    for slot in 0..<Self.kinds * Self.sizeClasses where current[slot] != nil {
+      let latencies = current[slot]!.latencies
+      if totals[slot] == nil { totals[slot] = latencies } else { totals[slot]!.merge(latencies) }
+      whole.merge(latencies)
+      current[slot]!.reset()
+    }
+    closedWindows.append((UInt64(window), windowRequests, LatencySet.Sparse(whole)))
     window = -1
   }
 
   // MARK: Reading
 
-  /// The windows that this worker had requests in. Ends recording.
-  mutating func takeWindows() -> WindowSeries {
-    closeWindow()
+  /// Ends recording.
+  mutating func finish() { closeWindow() }
+
+  /// The windows that this worker had requests in.
+  func windows() -> WindowSeries {
     var series = WindowSeries(windowRequests: windowRequests)
     for (window, requests, latencies) in closedWindows {
       // Windows from before the size doubled lie inside the later ones.
@@ -206,14 +225,31 @@ struct WorkerTally {
     return series
   }
 
+  /// Latencies of all windows that are closed; `finish` closes the last.
   func latencies(_ kind: IOOperation.Kind, _ sizeClass: Int) -> LatencySet? {
-    byOperation[Int(kind.rawValue) * Self.sizeClasses + sizeClass]?.latencies
+    totals[Int(kind.rawValue) * Self.sizeClasses + sizeClass]
   }
 
   func counter(_ kind: IOOperation.Kind, _ sizeClass: Int) -> Counter { counters[Int(kind.rawValue) * Self.sizeClasses + sizeClass] }
 
   var fileRowCount: Int { fileRows + 1 }
-  func fileService(_ row: Int) -> LatencyHistogram { fileSets[row]?.histogram ?? LatencyHistogram() }
+  func fileService(_ row: Int) -> LatencyHistogram {
+    if fileRows > 1 { return fileSets[row]?.histogram ?? LatencyHistogram() }
+    var all = LatencyHistogram()
+    if row == 0 { for set in totals { if let set { all.merge(set.service) } } }
+    return all
+  }
+
+  func fileCounter(_ row: Int) -> Counter {
+    if fileRows > 1 { return fileCounters[row] }
+    var all = Counter()
+    for slot in 0..<(row == 0 ? Self.kinds * Self.sizeClasses : 0) {
+      all.requests += counters[slot].requests
+      all.bytes += counters[slot].bytes
+      all.errors += counters[slot].errors
+    }
+    return all
+  }
 }
 
 /// A tally that one worker writes and, after it, the report reads.

@@ -16,8 +16,8 @@ BENCH =
 # More options of the package manager, for example SWIFTFLAGS=--disable-sandbox inside a container.
 SWIFTFLAGS =
 
-# A toolchain that was unpacked but is not on the search path is still found.
-export PATH := $(PATH):/opt/swift/usr/bin:/usr/local/swift/usr/bin
+# A toolchain that was unpacked but is not on the search path is still found; so are the losetup and mkfs that tests use.
+export PATH := $(PATH):/usr/sbin:/sbin:/opt/swift/usr/bin:/usr/local/swift/usr/bin
 
 # The runtime is linked statically in every release build: one set of products serves demo, bench and install.
 RELEASE = -c release --static-swift-stdlib $(SWIFTFLAGS)

@@ -23,7 +23,8 @@ func programOnPath(_ program: String) -> String? {
 func bytes(of path: String) -> [UInt8] { [UInt8](FileManager.default.contents(atPath: path) ?? Data()) }
 
 func write(_ bytes: [UInt8], _ path: String) {
-  // Not through a temporary file: tests write many.
+  // A new file each time: a filesystem may flush one that is cut to nothing and written again, and tests write many.
+  unlink(path)
   let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
   defer { close(descriptor) }
   _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }

@@ -77,6 +77,13 @@ import Testing
     #expect(report.changed.count == 1)
   }
 
+  @Test func anFsyncOfADirectoryIsNotForFio() throws {
+    let (report, lines) = try export(
+      [TraceEvent(startNanoseconds: 0, operation: .fsync, file: 0)], files: [TraceFile(path: Array("/d".utf8), kind: .directory)])
+    #expect(lines == ["fio version 3 iolog"])
+    #expect(report.lost == ["requests on what fio can't open: directory": 1])
+  }
+
   @Test func longRequestsAreSplitAndOddNamesRewritten() throws {
     let long = String(repeating: "x", count: 300)
     let (report, lines) = try export(

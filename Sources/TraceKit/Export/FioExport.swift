@@ -116,7 +116,7 @@ private struct FioLogWriter {
 
   /// What fio is to do for an event; nil where it has no counterpart.
   private func request(_ event: TraceEvent) -> Request? {
-    guard Int(event.file) < reader.files.count else { return nil }
+    guard Int(event.file) < reader.files.count, Self.isReplayable(reader.files[Int(event.file)].kind) else { return nil }
     if let result = event.resultIfKnown, result < 0 { return nil }
     switch event.operation {
     case .fsync: return Request(action: "sync", length: 0)
@@ -132,6 +132,14 @@ private struct FioLogWriter {
     }
   }
 
+  /// fio opens what it replays on for reading and writing, and ends when it can't: an fsync of a directory is no request to it.
+  private static func isReplayable(_ kind: TraceFile.Kind) -> Bool {
+    switch kind {
+    case .regular, .blockDevice, .characterDevice, .unknown: true
+    case .directory, .pipe, .socket, .symbolicLink, .anonymous: false
+    }
+  }
+
   /// Why `request` has none for an event.
   private func reason(_ event: TraceEvent) -> String {
     switch event.operation {
@@ -141,6 +149,8 @@ private struct FioLogWriter {
     default: return "operations without a counterpart: \(event.operation.name)"
     }
     if event.fileIfKnown == nil || Int(event.file) >= reader.files.count { return "requests whose file is not known" }
+    let kind = reader.files[Int(event.file)].kind
+    if !Self.isReplayable(kind) { return "requests on what fio can't open: \(kind.name)" }
     if let result = event.resultIfKnown, result < 0 { return "failed requests and their errno" }
     if event.offsetIfKnown == nil { return "requests whose offset is not known" }
     if event.sizeIfKnown == nil { return "requests whose size is not known" }

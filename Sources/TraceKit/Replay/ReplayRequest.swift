@@ -23,7 +23,7 @@ struct ReplayRequest: BitwiseCopyable {
 
 /// A flat buffer of requests that travels between the decoding thread and a worker.
 final class RequestBatch: @unchecked Sendable {
-  static let capacity = 1024
+  static let capacity = 512
   let requests: UnsafeMutablePointer<ReplayRequest>
   var count = 0
   /// First request that no worker has claimed, and requests that are not done; under the queue's lock.

@@ -60,8 +60,9 @@ struct ReplaySession {
   }
 
   private func makeQueues() -> [RequestQueue] {
-    if options.order == .streams, workers > 1 { return (0..<workers).map { _ in RequestQueue(batches: max(3, 64 / workers)) } }
-    return [RequestQueue(batches: 64)]
+    if options.order == .streams, workers > 1 { return (0..<workers).map { _ in RequestQueue(batches: max(3, 32 / workers)) } }
+    // Few batches, so that they stay in the CPU's cache and leave room there for what is replayed.
+    return [RequestQueue(batches: 8)]
   }
 
   private func start(_ queue: RequestQueue, _ result: WorkerResult, _ done: DoneCount) throws(TraceError) -> WorkerThread {

@@ -4,7 +4,10 @@ import Glibc
 /// A bounded queue of batches between one producer and some workers. Batches are made once and go round.
 final class RequestQueue: @unchecked Sendable {
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
-  private let changed: UnsafeMutablePointer<pthread_cond_t>
+  private let hasRequests: UnsafeMutablePointer<pthread_cond_t>
+  private let hasRoom: UnsafeMutablePointer<pthread_cond_t>
+  /// The producer is woken when this many batches are free: a wake-up per batch would cost more than the decoding.
+  private let wakeAtFree: Int
   private var filled: [RequestBatch] = []
   private var free: [RequestBatch]
   private var closed = false
@@ -13,17 +16,22 @@ final class RequestQueue: @unchecked Sendable {
   /// `batches` of `RequestBatch.capacity` requests each.
   init(batches: Int) {
     lock = .allocate(capacity: 1)
-    changed = .allocate(capacity: 1)
+    hasRequests = .allocate(capacity: 1)
+    hasRoom = .allocate(capacity: 1)
+    wakeAtFree = max(1, batches / 2)
     pthread_mutex_init(lock, nil)
-    pthread_cond_init(changed, nil)
+    pthread_cond_init(hasRequests, nil)
+    pthread_cond_init(hasRoom, nil)
     free = (0..<batches).map { _ in RequestBatch() }
     filled.reserveCapacity(batches)
   }
 
   deinit {
-    pthread_cond_destroy(changed)
+    pthread_cond_destroy(hasRequests)
+    pthread_cond_destroy(hasRoom)
     pthread_mutex_destroy(lock)
-    changed.deallocate()
+    hasRequests.deallocate()
+    hasRoom.deallocate()
     lock.deallocate()
   }
 
@@ -44,7 +52,7 @@ final class RequestQueue: @unchecked Sendable {
   func takeFree() -> RequestBatch? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    while free.isEmpty, !stopped { pthread_cond_wait(changed, lock) }
+    while free.isEmpty, !stopped { pthread_cond_wait(hasRoom, lock) }
     return stopped ? nil : free.removeLast()
   }
 
@@ -52,8 +60,12 @@ final class RequestQueue: @unchecked Sendable {
     pthread_mutex_lock(lock)
     batch.claimed = 0
     batch.unfinished = batch.count
-    if batch.count == 0 { free.append(batch) } else { filled.append(batch) }
-    pthread_cond_broadcast(changed)
+    if batch.count == 0 {
+      free.append(batch)
+    } else {
+      filled.append(batch)
+      pthread_cond_broadcast(hasRequests)
+    }
     pthread_mutex_unlock(lock)
   }
 
@@ -61,7 +73,7 @@ final class RequestQueue: @unchecked Sendable {
   func claim(_ limit: Int) -> (batch: RequestBatch, range: Range<Int>)? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    while filled.isEmpty, !closed, !stopped { pthread_cond_wait(changed, lock) }
+    while filled.isEmpty, !closed, !stopped { pthread_cond_wait(hasRequests, lock) }
     guard !stopped, let batch = filled.first else { return nil }
     let start = batch.claimed
     let end = min(batch.count, start + limit)
@@ -76,7 +88,7 @@ final class RequestQueue: @unchecked Sendable {
     batch.unfinished -= count
     if batch.unfinished == 0 {
       free.append(batch)
-      pthread_cond_broadcast(changed)
+      if free.count == wakeAtFree { pthread_cond_broadcast(hasRoom) }
     }
     pthread_mutex_unlock(lock)
   }
@@ -85,7 +97,8 @@ final class RequestQueue: @unchecked Sendable {
   func close() {
     pthread_mutex_lock(lock)
     closed = true
-    pthread_cond_broadcast(changed)
+    pthread_cond_broadcast(hasRequests)
+    pthread_cond_broadcast(hasRoom)
     pthread_mutex_unlock(lock)
   }
 
@@ -93,7 +106,8 @@ final class RequestQueue: @unchecked Sendable {
   func stop() {
     pthread_mutex_lock(lock)
     stopped = true
-    pthread_cond_broadcast(changed)
+    pthread_cond_broadcast(hasRequests)
+    pthread_cond_broadcast(hasRoom)
     pthread_mutex_unlock(lock)
   }
 }

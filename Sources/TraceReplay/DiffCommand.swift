@@ -12,7 +12,8 @@ struct DiffCommand: ParsableCommand {
 
   @Argument(help: "Report A, as 'trace-replay run --json' wrote it.") var a: String
   @Argument(help: "Report B.") var b: String
-  @Option(help: "Compare although this differs: \(ReportDiff.refusals.joined(separator: ", ")); repeatable.") var allowDifferent: [String] = []
+  @Option(help: "Compare although this differs: \(ReportDiff.refusals.joined(separator: ", ")); repeatable.") var allowDifferent: [String] =
+    []
   @Option(help: "A change within this many percent counts as equivalent.") var margin = 2.0
   @Option(help: "Write the comparison as JSON; - is standard output, in place of the text.") var json: String?
   @Flag(help: "Replace an existing JSON file.") var force = false

@@ -46,7 +46,9 @@ struct RunCommand: ParsableCommand {
     if loops < 1 || loops > 1_000_000 { throw ValidationError("--loops \(loops): 1 to 1000000") }
     if order == .depth, speed.isTimed { throw ValidationError("--order depth ignores times and needs --speed max") }
     if let iodepth, iodepth != 1 {
-      throw ValidationError("--iodepth \(iodepth): the engines of this version complete one request at a time; --workers \(max(1, iodepth)) keeps as many in flight")
+      throw ValidationError(
+        "--iodepth \(iodepth): the engines of this version complete one request at a time; --workers \(max(1, iodepth)) keeps as many in flight"
+      )
     }
     for rule in map where !rule.contains("=") || rule.hasPrefix("=") || rule.hasSuffix("=") {
       throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
@@ -70,10 +72,13 @@ struct RunCommand: ParsableCommand {
     if !quiet { replayer.warnings.dropFirst(known).forEach { TraceReplay.complain("warning: \($0)") } }
     if let json { try ReportFile.write(ReportFile.json(report), to: json, overwrite: force) }
     if json != "-" { print(report.text, terminator: "") }
-    if keepScratch, let first = report.targets.first(where: { $0.kind == "scratch" }) { TraceReplay.complain("scratch files kept, the first is \(first.path)") }
+    if keepScratch, let first = report.targets.first(where: { $0.kind == "scratch" }) {
+      TraceReplay.complain("scratch files kept, the first is \(first.path)")
+    }
     if report.run.partial { Glibc.exit(128 + StopSignal.received) }
     if requireFaithful, report.fidelity.verdict != .faithful {
-      throw TraceReplay.Failure(status: 1, message: "the replay is not faithful: " + (report.fidelity.reasons.first ?? report.fidelity.verdict.rawValue))
+      throw TraceReplay.Failure(
+        status: 1, message: "the replay is not faithful: " + (report.fidelity.reasons.first ?? report.fidelity.verdict.rawValue))
     }
   }
 
@@ -110,18 +115,23 @@ extension ReplayOrder: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
 
 private func parseSpeed(_ text: String) throws -> ReplaySpeed {
-  guard let speed = ReplaySpeed(text) else { throw ValidationError("'\(PrintableText.escaped(text))' is no speed: original, 2x, 10000/s or max") }
+  guard let speed = ReplaySpeed(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no speed: original, 2x, 10000/s or max")
+  }
   return speed
 }
 
 private func parseDuration(_ text: String) throws -> Int64 {
-  guard let value = DurationText.nanoseconds(text) else { throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us") }
+  guard let value = DurationText.nanoseconds(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
+  }
   return value
 }
 
 private func parseKind(_ text: String) throws -> IOOperation.Kind {
   guard let kind = IOOperation.Kind.allCases.first(where: { $0.name == text }) else {
-    throw ValidationError("'\(PrintableText.escaped(text))' is no operation that is replayed: \(IOOperation.Kind.allCases.map(\.name).joined(separator: ", "))")
+    throw ValidationError(
+      "'\(PrintableText.escaped(text))' is no operation that is replayed: \(IOOperation.Kind.allCases.map(\.name).joined(separator: ", "))")
   }
   return kind
 }

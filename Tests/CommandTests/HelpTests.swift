@@ -1,4 +1,5 @@
 import Testing
+
 @testable import TraceRecord
 @testable import TraceReplay
 

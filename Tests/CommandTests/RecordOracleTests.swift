@@ -28,7 +28,11 @@ struct RecordOracleTests {
     let (log, output) = (folder / "strace.log", folder / "trace.iotrace")
     try? FileManager.default.removeItem(atPath: output)
     let result = try run(
-      "strace", ["-f", "-y", "-s", "0", "-o", log, "-e", "trace=" + StraceLog.calls, traceRecord, "run", "--quiet", "--no-calibration", "-o", output, "--"] + command,
+      "strace",
+      [
+        "-f", "-y", "-s", "0", "-o", log, "-e", "trace=" + StraceLog.calls, traceRecord, "run", "--quiet", "--no-calibration", "-o", output,
+        "--",
+      ] + command,
       in: folder.path, environment: ["HOME": folder.path], input: input, timeoutSeconds: 300)
     try #require(result.status == 0, "\(result.stderr)")
     let trace = try RecordedTrace(output)
@@ -60,7 +64,8 @@ struct RecordOracleTests {
       } else if let name = explanation(call, recordedPaths, stdioFiles) {
         explained[name, default: 0] += 1
       } else {
-        Issue.record("thread \(thread), call \(next): strace saw \(call), recorded \(next < recorded.count ? "\(recorded[next])" : "nothing")")
+        Issue.record(
+          "thread \(thread), call \(next): strace saw \(call), recorded \(next < recorded.count ? "\(recorded[next])" : "nothing")")
         return next
       }
     }

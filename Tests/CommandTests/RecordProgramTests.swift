@@ -232,7 +232,9 @@ struct RecordProgramTests {
         return 0;
       }
       """)
-    let counts = try Data(contentsOf: URL(fileURLWithPath: folder / "count")).withUnsafeBytes { [$0.load(as: Int32.self), $0.load(fromByteOffset: 4, as: Int32.self)] }
+    let counts = try Data(contentsOf: URL(fileURLWithPath: folder / "count")).withUnsafeBytes {
+      [$0.load(as: Int32.self), $0.load(fromByteOffset: 4, as: Int32.self)]
+    }
     #expect(trace.events(.read, "/data").count == Int(counts[0]))
     #expect(trace.events(.write, "/data").count == Int(counts[1]) + 1)
     #expect(trace.gaps.isEmpty)

@@ -12,7 +12,8 @@ private func write(
   for i in 0..<count {
     try writer.append(
       TraceEvent(
-        startNanoseconds: Int64(i) * gapNanoseconds, operation: operation, file: file, offsetBytes: UInt64(i % 64) * 4096, sizeBytes: sizeBytes,
+        startNanoseconds: Int64(i) * gapNanoseconds, operation: operation, file: file, offsetBytes: UInt64(i % 64) * 4096,
+        sizeBytes: sizeBytes,
         latencyNanoseconds: 1000, result: Int64(sizeBytes), processID: 1, threadID: 1))
   }
   try writer.finish()
@@ -22,7 +23,9 @@ private func write(
   let folder: TemporaryFolder
   init() throws { folder = try TemporaryFolder() }
 
-  private func replay(_ arguments: String...) throws -> CommandResult { try run(traceReplay, arguments, environment: ["TMPDIR": folder.path]) }
+  private func replay(_ arguments: String...) throws -> CommandResult {
+    try run(traceReplay, arguments, environment: ["TMPDIR": folder.path])
+  }
 
   @Test func aReplayReportsAndSavesWhatReportPrintsAgain() throws {
     try write(folder / "t", count: 300)
@@ -39,7 +42,8 @@ private func write(
   @Test func twoReplaysAreComparedAndOthersAreNot() throws {
     try write(folder / "t", count: 3000, gapNanoseconds: 10)
     for (name, more) in [("a", ["--workers", "1"]), ("b", ["--workers", "2"]), ("c", ["--order", "depth"])] {
-      let result = try run(traceReplay, ["run", folder / "t", "--speed", "max", "--json", folder / name] + more, environment: ["TMPDIR": folder.path])
+      let result = try run(
+        traceReplay, ["run", folder / "t", "--speed", "max", "--json", folder / name] + more, environment: ["TMPDIR": folder.path])
       #expect(result.status == 0, "\(result.stderr)")
     }
     let diff = try replay("diff", folder / "a", folder / "b", "--json", folder / "d.json")
@@ -82,7 +86,8 @@ private func write(
   @Test func usageErrorsExitWith2() throws {
     try write(folder / "t", count: 1)
     for arguments in [
-      ["run"], ["run", folder / "t", "--speed", "fast"], ["run", folder / "t", "--order", "depth"], ["run", folder / "t", "--workers", "0"],
+      ["run"], ["run", folder / "t", "--speed", "fast"], ["run", folder / "t", "--order", "depth"],
+      ["run", folder / "t", "--workers", "0"],
       ["run", folder / "t", "--map", "x"], ["run", folder / "t", "--only", "fly"], ["run", folder / "t", "--iodepth", "8"],
       ["run", folder / "t", "--from", "2s", "--to", "1s"], ["nonsense"], ["diff", "a"], ["diff", "a", "b", "--allow-different", "x"],
     ] {
@@ -152,7 +157,10 @@ private func write(
 }
 
 /// Needs root and loop devices; the device is one that the test made, over a file of its own.
-@Suite(.enabled(if: geteuid() == 0 && installed("losetup") != nil && installed("mkfs.ext4") != nil && FileManager.default.fileExists(atPath: "/dev/loop-control"), "needs root, losetup and mkfs.ext4"))
+@Suite(
+  .enabled(
+    if: geteuid() == 0 && installed("losetup") != nil && installed("mkfs.ext4") != nil
+      && FileManager.default.fileExists(atPath: "/dev/loop-control"), "needs root, losetup and mkfs.ext4"))
 struct BlockDeviceTests {
   @Test func aFreeDeviceIsReplayedOnAndAMountedOneIsRefused() throws {
     let folder = try TemporaryFolder()

@@ -1,5 +1,6 @@
 import CTrace
 import Testing
+
 @testable import TraceKit
 
 @Test func sipHashGivesTheReferenceVectors() {

@@ -47,7 +47,9 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
       let file = UInt32(i % 3)
       let offset = UInt64.random(in: 0..<2000, using: &random) * 512
       switch i % 10 {
-      case 0: events.append(TraceEvent(startNanoseconds: Int64(i) * gap, operation: .fsync, file: file, result: 0, processID: 1, threadID: thread))
+      case 0:
+        events.append(
+          TraceEvent(startNanoseconds: Int64(i) * gap, operation: .fsync, file: file, result: 0, processID: 1, threadID: thread))
       case 1...4: events.append(access(.write, file, offset, 1536, at: Int64(i) * gap, thread: thread))
       default: events.append(access(.read, file, offset, 700, at: Int64(i) * gap, thread: thread))
       }
@@ -180,7 +182,8 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
       folder("kinds"), files: [regular("/a"), pipe],
       events: [
         access(.read, 0, 0, 512, at: 1), access(.write, 1, 0, 5, at: 2), access(.read, 0, 0, 512, at: 3, result: -5),
-        TraceEvent(startNanoseconds: 4, operation: .open, file: 0), TraceEvent(startNanoseconds: 5, operation: .read, file: 0, sizeBytes: 5),
+        TraceEvent(startNanoseconds: 4, operation: .open, file: 0),
+        TraceEvent(startNanoseconds: 5, operation: .read, file: 0, sizeBytes: 5),
         TraceEvent(startNanoseconds: 6, operation: .write, file: 0, offsetBytes: UInt64.max - 9, sizeBytes: 100),
         TraceEvent(startNanoseconds: 7, operation: .read, file: 77, offsetBytes: 0, sizeBytes: 5),
       ])
@@ -311,11 +314,14 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
           $0.targets.allowWrites = true
         }
       }.contains("can't be its target"))
-    let two = try makeTrace(folder("two"), files: [regular("/a"), regular("/b")], events: [access(.read, 0, 0, 1, at: 1), access(.read, 1, 0, 1, at: 2)])
+    let two = try makeTrace(
+      folder("two"), files: [regular("/a"), regular("/b")], events: [access(.read, 0, 0, 1, at: 1), access(.read, 1, 0, 1, at: 2)])
     #expect(message { _ = try run(two) { $0.targets.target = folder("small") } }.contains("several files"))
-    let huge = try makeTrace(folder("huge"), files: [regular("/a")], events: [access(.write, 0, 1 << 45, 1 << 20, at: 1), access(.read, 0, 1 << 46, 512, at: 2)])
+    let huge = try makeTrace(
+      folder("huge"), files: [regular("/a")], events: [access(.write, 0, 1 << 45, 1 << 20, at: 1), access(.read, 0, 1 << 46, 512, at: 2)])
     let manyAreas = try makeTrace(
-      folder("areas"), files: [regular("/a")], events: (0..<40_000).map { (i: Int) -> TraceEvent in access(.read, 0, UInt64(i) << 25, 512, at: Int64(i)) })
+      folder("areas"), files: [regular("/a")],
+      events: (0..<40_000).map { (i: Int) -> TraceEvent in access(.read, 0, UInt64(i) << 25, 512, at: Int64(i)) })
     _ = huge
     #expect(message { _ = try run(manyAreas) { $0.targets.scratch = "/dev/shm" } }.contains("too little room"))
   }
@@ -323,7 +329,8 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
   @Test func aMountedDeviceIsNamedAsSuch() throws {
     // The root filesystem's device, where there is one that can be found.
     guard let line = SmallFile.text("/proc/self/mountinfo")?.split(separator: "\n").first(where: { $0.contains(" / / ") }),
-      let numbers = line.split(separator: " ").dropFirst(2).first?.split(separator: ":").compactMap({ UInt64($0) }), numbers.count == 2, numbers[0] > 0
+      let numbers = line.split(separator: " ").dropFirst(2).first?.split(separator: ":").compactMap({ UInt64($0) }), numbers.count == 2,
+      numbers[0] > 0
     else { return }
     let device = ((numbers[0] & 0xFFF) << 8) | (numbers[1] & 0xFF) | ((numbers[1] & 0xFFF00) << 12)
     #expect(DeviceUse.use(ofDevice: device)?.hasPrefix("mounted at /") == true)

@@ -134,11 +134,13 @@ import Testing
     }
     for path in [
       "schema.name", "schema.version", "trace.digest", "trace.requests", "trace.bytes_read", "trace.bytes_written", "trace.duration_ns",
-      "trace.lossless", "run.engine", "run.speed", "run.order", "run.iodepth", "run.elapsed_ns", "run.requests", "run.iops", "run.bytes_read",
+      "trace.lossless", "run.engine", "run.speed", "run.order", "run.iodepth", "run.elapsed_ns", "run.requests", "run.iops",
+      "run.bytes_read",
       "run.bytes_written", "run.errors", "run.short_transfers", "run.partial", "latency.lag.count", "latency.service.min_ns",
       "latency.service.mean_ns", "latency.service.p50_ns", "latency.service.p90_ns", "latency.service.p99_ns", "latency.service.p99_9_ns",
       "latency.service.p99_99_ns", "latency.service.max_ns", "latency.response.histogram", "operations", "windows", "fidelity.verdict",
-      "fidelity.reasons", "fidelity.lag_budget_ns", "fidelity.late_share", "fidelity.order_inversions", "fidelity.interarrival_error", "host",
+      "fidelity.reasons", "fidelity.lag_budget_ns", "fidelity.late_share", "fidelity.order_inversions", "fidelity.interarrival_error",
+      "host",
       "options",
     ] { #expect(value(path) != nil, "\(path)") }
     #expect(value("fidelity.late_share") is NSNull)

@@ -32,7 +32,8 @@ func arbitraryEvents(_ count: Int, _ random: inout some RandomNumberGenerator, w
       startNanoseconds: wild && i % 97 == 0 ? Int64.random(in: Int64.min...Int64.max, using: &random) : start,
       operation: TraceOperation.allCases.randomElement(using: &random)!,
       file: maybe(UInt32.random(in: 0...9, using: &random), TraceEvent.unknownFile),
-      offsetBytes: maybe(wild ? UInt64.random(in: 0...UInt64.max, using: &random) : UInt64.random(in: 0...1 << 30, using: &random) * unit, .max),
+      offsetBytes: maybe(
+        wild ? UInt64.random(in: 0...UInt64.max, using: &random) : UInt64.random(in: 0...1 << 30, using: &random) * unit, .max),
       sizeBytes: maybe(wild ? UInt64.random(in: 0...UInt64.max, using: &random) : UInt64.random(in: 1...256, using: &random) * unit, .max),
       latencyNanoseconds: maybe(Int64.random(in: 0...(wild ? Int64.max : 1_000_000), using: &random), -1),
       result: maybe(wild ? Int64.random(in: Int64.min...Int64.max, using: &random) : 512, Int64.min),
@@ -115,7 +116,8 @@ func arbitraryEvents(_ count: Int, _ random: inout some RandomNumberGenerator, w
     var rows: [TraceFile] = []
     for i in 0..<3_000 {
       var row = TraceFile(
-        path: Array("/data/\(i)\n\u{1b}[31m".utf8) + [0xFF, 0], kind: .regular, device: 0x1_0000_0001, inode: UInt64(i), birthTimeNanoseconds: -5,
+        path: Array("/data/\(i)\n\u{1b}[31m".utf8) + [0xFF, 0], kind: .regular, device: 0x1_0000_0001, inode: UInt64(i),
+        birthTimeNanoseconds: -5,
         sizeBytes: i % 2 == 0 ? nil : 0, openFlags: 2, filesystemType: 0xEF53, representedDevice: nil)
       row.id = writer.addFile(row)
       rows.append(row)

@@ -31,7 +31,8 @@ public struct PathAnonymizer: Sendable {
     guard let secret = SmallFile.bytes(path) else { throw TraceError(path: path, "read the key", errno: errno) }
     guard secret.count >= 16 else {
       throw TraceError(
-        .refused, "\(PrintableText.escaped(path)): a key has at least 16 bytes, this has \(secret.count); 'head -c 32 /dev/urandom' makes one")
+        .refused,
+        "\(PrintableText.escaped(path)): a key has at least 16 bytes, this has \(secret.count); 'head -c 32 /dev/urandom' makes one")
     }
     self.init(secret: secret)
   }

@@ -188,7 +188,11 @@ final class PreloadCollector: @unchecked Sendable {
     var round = CaptureRound(slotCapacity: 0)
     for ring in rings {
       noteDrops(ring, into: &round)
-      if Self.isAlive(ring.processID) { living.insert(ring.processID) } else { noteKilled(ring, UInt64(ctrace_monotonic_ns()), into: &round) }
+      if Self.isAlive(ring.processID) {
+        living.insert(ring.processID)
+      } else {
+        noteKilled(ring, UInt64(ctrace_monotonic_ns()), into: &round)
+      }
     }
     noteUnrecorded(into: &round)
     round.watermark = traceTime(previousWatermark)

@@ -98,7 +98,8 @@ public enum ProgramRecorder {
     guard !options.library.contains(" "), !options.library.contains(":") else {
       throw TraceError(
         .refused,
-        "\(PrintableText.escaped(options.library)): the loader takes no path with a space or colon; TRACE_PRELOAD_LIBRARY names a copy elsewhere")
+        "\(PrintableText.escaped(options.library)): the loader takes no path with a space or colon; TRACE_PRELOAD_LIBRARY names a copy elsewhere"
+      )
     }
     var entries: [String] = []
     var libraries = options.library

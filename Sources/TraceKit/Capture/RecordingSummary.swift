@@ -62,7 +62,9 @@ public struct RecordingSummary: Sendable {
         + count(Int(totals.threads), "thread"))
     lines.append(lossLine)
     if let line = coverageLine { lines.append(line) }
-    if let cost = costPerEventNanoseconds { lines.append("  cost: \(Decimal.text(cost, digits: 0)) ns per event, measured on this machine") }
+    if let cost = costPerEventNanoseconds {
+      lines.append("  cost: \(Decimal.text(cost, digits: 0)) ns per event, measured on this machine")
+    }
     if let line = blindSpotLine { lines.append(line) }
     if stillRunning > 0 {
       lines.append(

@@ -24,6 +24,7 @@ public struct EngineRegistry: Sendable {
   /// The engine of a name.
   public static func engine(_ name: String) throws(TraceError) -> Entry {
     if let found = entries.first(where: { $0.name == name }) { return found }
-    throw TraceError(.refused, "--engine \(PrintableText.escaped(name)): no such engine; there are \(entries.map(\.name).joined(separator: ", "))")
+    throw TraceError(
+      .refused, "--engine \(PrintableText.escaped(name)): no such engine; there are \(entries.map(\.name).joined(separator: ", "))")
   }
 }

@@ -18,7 +18,9 @@ enum DeviceUse {
     for swap in swaps() {
       var status = stat()
       guard stat(swap, &status) == 0 else { continue }
-      if FileMode.kind(status.st_mode) == .blockDevice, family.contains("\(ctrace_major(UInt64(status.st_rdev))):\(ctrace_minor(UInt64(status.st_rdev)))") {
+      if FileMode.kind(status.st_mode) == .blockDevice,
+        family.contains("\(ctrace_major(UInt64(status.st_rdev))):\(ctrace_minor(UInt64(status.st_rdev)))")
+      {
         return "in use as swap"
       }
     }

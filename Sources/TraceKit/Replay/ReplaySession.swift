@@ -39,7 +39,9 @@ struct ReplaySession {
     // The first batches are decoded before the clock starts.
     let decoding = try WorkerThread { producer.run() }
     let firstBatches = ctrace_monotonic_ns() + 20_000_000
-    while ctrace_monotonic_ns() < firstBatches, !queues.contains(where: { $0.hasBatches }) { ctrace_sleep_until(ctrace_monotonic_ns() + 100_000) }
+    while ctrace_monotonic_ns() < firstBatches, !queues.contains(where: { $0.hasBatches }) {
+      ctrace_sleep_until(ctrace_monotonic_ns() + 100_000)
+    }
     control.anchor = ctrace_monotonic_ns() + (control.isTimed ? 2_000_000 : 0)
     let done = DoneCount()
     var threads: [WorkerThread] = []
@@ -62,7 +64,7 @@ struct ReplaySession {
   private func makeQueues() -> [RequestQueue] {
     if options.order == .streams, workers > 1 { return (0..<workers).map { _ in RequestQueue(batches: max(3, 32 / workers)) } }
     // Few batches, so that they stay in the CPU's cache and leave room there for what is replayed.
-    return [RequestQueue(batches: 8)]
+    return [RequestQueue(batches: 24)]
   }
 
   private func start(_ queue: RequestQueue, _ result: WorkerResult, _ done: DoneCount) throws(TraceError) -> WorkerThread {

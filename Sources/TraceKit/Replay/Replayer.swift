@@ -30,7 +30,9 @@ public final class Replayer {
     let shown = PrintableText.escaped(tracePath)
     for damage in reader.damages.prefix(5) { warnings.append("\(shown): \(damage)") }
     if reader.totals == nil { warnings.append("\(shown): was not closed; its digest and losses are not known") }
-    if let totals = reader.totals, !totals.lossless { warnings.append("\(shown): requests are missing from this trace (\(totals.gaps) gaps)") }
+    if let totals = reader.totals, !totals.lossless {
+      warnings.append("\(shown): requests are missing from this trace (\(totals.gaps) gaps)")
+    }
   }
 
   private static func epoch(_ reader: TraceReader) throws(TraceError) -> Int64 {
@@ -53,7 +55,8 @@ public final class Replayer {
       let file = survey.survey.files[Int(entry.file)]
       return ReplayPlanSummary.Target(
         recorded: reader.files[Int(entry.file)].displayPath,
-        target: entry.below?.folder.isEmpty == true ? "scratch file \(entry.path)" : PrintableText.escaped(entry.path), exists: entry.exists,
+        target: entry.below?.folder.isEmpty == true ? "scratch file \(entry.path)" : PrintableText.escaped(entry.path),
+        exists: entry.exists,
         bytesOverwritten: entry.exists ? file.bytesToWrite : 0, changes: file.changes, requests: file.requests,
         needsPermission: entry.exists && file.changes && !options.targets.allowWrites)
     }
@@ -64,10 +67,12 @@ public final class Replayer {
     var survey = TraceSurvey(fileCount: reader.files.count)
     var builder = builder
     let batch = EventBatch(capacity: 1024)
+    let request = UnsafeMutablePointer<ReplayRequest>.allocate(capacity: 1)
+    defer { request.deallocate() }
     try reader.rewind()
     while try reader.next(into: batch) {
-      for i in 0..<batch.count {
-        if let request = builder.build(batch.events[i], number: batch.firstEvent + UInt64(i)) { survey.add(request) }
+      for i in 0..<batch.count where builder.build(batch.events + i, number: batch.firstEvent + UInt64(i), into: request) {
+        survey.add(request)
       }
     }
     return (survey, builder.notReplayed)
@@ -87,7 +92,10 @@ public final class Replayer {
     if engine.needsTargets {
       let taken = try takeSurvey().survey
       guard taken.largestRequestBytes <= 4 << 30 else {
-        throw TraceError(.refused, "\(PrintableText.escaped(tracePath)): a request of \(ByteCount.text(taken.largestRequestBytes)); engines take at most 4 GiB in one")
+        throw TraceError(
+          .refused,
+          "\(PrintableText.escaped(tracePath)): a request of \(ByteCount.text(taken.largestRequestBytes)); engines take at most 4 GiB in one"
+        )
       }
       let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
       payload = Payload(seed: options.seed, largestBytes: Int(taken.largestRequestBytes))
@@ -107,7 +115,8 @@ public final class Replayer {
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
-      tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [], notes: targets?.notes ?? [],
+      tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [],
+      notes: targets?.notes ?? [],
       workers: workers, expectedRequests: expected)
     return assembly.report()
   }

@@ -19,32 +19,34 @@ struct RequestBuilder {
     replayable = files.map { [.unknown, .regular, .blockDevice].contains($0.kind) }
   }
 
-  /// The request for an event, or nil when it is filtered out or not replayed.
+  /// Writes the request for an event to `request`; false when the event is filtered out or not replayed. In place: a request is
+  /// too long to be handed about.
   @inline(__always)
-  mutating func build(_ event: TraceEvent, number: UInt64) -> ReplayRequest? {
-    guard filter.wants(event) else { return nil }
+  mutating func build(_ pointer: UnsafePointer<TraceEvent>, number: UInt64, into request: UnsafeMutablePointer<ReplayRequest>) -> Bool {
+    let event = pointer.pointee
+    guard filter.wants(event) else { return false }
     guard let kind = IOOperation.Kind(event.operation) else {
       skip(event.operation.name)
-      return nil
+      return false
     }
     let file = Int(event.file)
     guard file < replayable.count else {
       skip("\(kind.name) of an unknown file")
-      return nil
+      return false
     }
     guard replayable[file] else {
       skip("\(kind.name) on a \(files[file].kind.name)")
-      return nil
+      return false
     }
     if event.result < 0, event.result != TraceEvent.unknownResult {
       skip("\(kind.name) that failed when recorded")
-      return nil
+      return false
     }
     if event.flags.contains(.buffered) {
       skip("\(kind.name) in a user-space buffer")
-      return nil
+      return false
     }
-    guard let (offset, length) = range(event, kind) else { return nil }
+    guard let (offset, length) = range(event, kind) else { return false }
     let start = event.startNanoseconds
     if firstStart == nil { firstStart = start }
     lastStart = start
@@ -52,10 +54,13 @@ struct RequestBuilder {
     issued &+= 1
     var expected: Int64 = -1
     if kind == .read || kind == .write { expected = event.result == TraceEvent.unknownResult ? -1 : event.result }
-    return ReplayRequest(
-      dueNanoseconds: due, offsetBytes: offset, lengthBytes: length, expectedBytes: expected, number: number &+ numberOffset,
-      ordinal: issued &- 1, recordedLatencyNanoseconds: event.latencyNanoseconds, file: event.file, fileDescriptor: -1, processID: event.processID,
-      threadID: event.threadID, callFlags: Self.callFlags(event.flags, kind), flags: event.flags, kind: kind, isBlockDevice: false)
+    request.initialize(
+      to: ReplayRequest(
+        dueNanoseconds: due, offsetBytes: offset, lengthBytes: length, expectedBytes: expected, number: number &+ numberOffset,
+        ordinal: issued &- 1, recordedLatencyNanoseconds: event.latencyNanoseconds, file: event.file, fileDescriptor: -1,
+        processID: event.processID,
+        threadID: event.threadID, callFlags: Self.callFlags(event.flags, kind), flags: event.flags, kind: kind, isBlockDevice: false))
+    return true
   }
 
   /// Prepares for another pass over the trace, which holds `events` events.

@@ -5,6 +5,13 @@ final class RequestProducer: @unchecked Sendable {
   private let filter: EventFilter
   private let queues: [RequestQueue]
   private let targets: [ReplayTarget]
+  /// What the hot path needs of each target; a row of `targets` has strings in it, which a copy would have to retain.
+  private struct Destination {
+    var descriptor: Int32
+    var directDescriptor: Int32
+    var isBlockDevice: Bool
+  }
+  private let destinations: [Destination]
   private let loops: Int
   private var open: [RequestBatch?]
   private var workerOfThread: [Int64: Int] = [:]
@@ -23,6 +30,9 @@ final class RequestProducer: @unchecked Sendable {
     self.filter = filter
     self.queues = queues
     self.targets = targets
+    destinations = targets.map {
+      Destination(descriptor: $0.descriptor, directDescriptor: $0.directDescriptor, isBlockDevice: $0.isBlockDevice)
+    }
     self.loops = loops
     open = Array(repeating: nil, count: queues.count)
   }
@@ -59,9 +69,9 @@ final class RequestProducer: @unchecked Sendable {
     let events = batch.events
     let first = batch.firstEvent
     for i in 0..<batch.count {
-      guard var request = builder.build(events[i], number: first + UInt64(i)) else { continue }
-      assign(&request)
-      output.requests[output.count] = request
+      let request = output.requests + output.count
+      guard builder.build(events + i, number: first + UInt64(i), into: request) else { continue }
+      assign(request)
       output.count += 1
       requests += 1
       if output.count == RequestBatch.capacity {
@@ -75,23 +85,28 @@ final class RequestProducer: @unchecked Sendable {
   }
 
   private func dealToMany(_ batch: EventBatch) -> Bool {
+    let scratch = UnsafeMutablePointer<ReplayRequest>.allocate(capacity: 1)
+    defer { scratch.deallocate() }
     for i in 0..<batch.count {
-      guard var request = builder.build(batch.events[i], number: batch.firstEvent + UInt64(i)) else { continue }
-      assign(&request)
-      guard put(request) else { return false }
+      guard builder.build(batch.events + i, number: batch.firstEvent + UInt64(i), into: scratch) else { continue }
+      assign(scratch)
+      guard put(scratch.pointee) else { return false }
       requests += 1
     }
     return true
   }
 
   @inline(__always)
-  private func assign(_ request: inout ReplayRequest) {
+  private func assign(_ request: UnsafeMutablePointer<ReplayRequest>) {
     guard !targets.isEmpty else { return }
-    let target = targets[Int(request.file)]
-    request.isBlockDevice = target.isBlockDevice
-    let isAligned = (request.offsetBytes | Int64(request.lengthBytes)) & 511 == 0
-    request.fileDescriptor =
-      request.flags.contains(.direct) && target.directDescriptor >= 0 && isAligned ? target.directDescriptor : target.descriptor
+    let target = destinations[Int(request.pointee.file)]
+    request.pointee.isBlockDevice = target.isBlockDevice
+    request.pointee.fileDescriptor = target.descriptor
+    if target.directDescriptor >= 0, request.pointee.flags.contains(.direct),
+      (request.pointee.offsetBytes | Int64(request.pointee.lengthBytes)) & 511 == 0
+    {
+      request.pointee.fileDescriptor = target.directDescriptor
+    }
   }
 
   @inline(__always)

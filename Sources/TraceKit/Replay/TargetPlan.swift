@@ -46,7 +46,9 @@ struct TargetPlan {
         return try place(id, folder: target, relative: relative)
       }
       guard rest.isEmpty else {
-        throw TraceError(.refused, "\(PrintableText.escaped(target)): --map \(PrintableText.escaped(recorded)) stands for a folder, the target must be one")
+        throw TraceError(
+          .refused, "\(PrintableText.escaped(target)): --map \(PrintableText.escaped(recorded)) stands for a folder, the target must be one"
+        )
       }
       return try existing(id, target)
     }
@@ -61,7 +63,10 @@ struct TargetPlan {
     }
     if isFolder(target) { return try place(id, folder: target, relative: file.path) }
     guard single else {
-      throw TraceError(.refused, "\(PrintableText.escaped(target)): one target, but the trace has several files; name a folder, --map each, or choose one with --file")
+      throw TraceError(
+        .refused,
+        "\(PrintableText.escaped(target)): one target, but the trace has several files; name a folder, --map each, or choose one with --file"
+      )
     }
     try existing(id, target)
   }
@@ -80,9 +85,14 @@ struct TargetPlan {
     let components = relative.split(separator: 0x2F).filter { $0.elementsEqual([0x2E]) == false }
     for component in components where component.elementsEqual([0x2E, 0x2E]) || component.contains(where: { $0 < 0x20 || $0 == 0x7F }) {
       throw TraceError(
-        .refused, "\(files[id].displayPath): a recorded path with '..' or control characters is not made below \(PrintableText.escaped(folder)); without --target it gets a scratch file, --map gives it a name")
+        .refused,
+        "\(files[id].displayPath): a recorded path with '..' or control characters is not made below \(PrintableText.escaped(folder)); without --target it gets a scratch file, --map gives it a name"
+      )
     }
-    guard !components.isEmpty else { throw TraceError(.refused, "\(PrintableText.escaped(folder)): is a folder, and the recorded file has no name to put there; --map names a file") }
+    guard !components.isEmpty else {
+      throw TraceError(
+        .refused, "\(PrintableText.escaped(folder)): is a folder, and the recorded file has no name to put there; --map names a file")
+    }
     let path = components.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "/")
     var entry = Entry(file: UInt32(id), path: "\(folder)/\(path)", below: (folder, path))
     var status = stat()
@@ -113,7 +123,10 @@ struct TargetPlan {
       entry.device = UInt64(status.st_rdev)
       entry.inode = UInt64.max
       entry.sizeBytes = try blockDeviceSize(entry.path)
-    case let kind: throw TraceError(.refused, "\(shown): is a \(kind.name.split(separator: "_").joined(separator: " ")); a target is a regular file, a block device or a folder")
+    case let kind:
+      throw TraceError(
+        .refused,
+        "\(shown): is a \(kind.name.split(separator: "_").joined(separator: " ")); a target is a regular file, a block device or a folder")
     }
     let survey = survey.files[Int(entry.file)]
     guard survey.changes else { return }
@@ -138,7 +151,8 @@ struct TargetPlan {
       var status = stat()
       guard stat(reserved, &status) == 0 else { continue }
       for entry in entries where entry.exists && entry.device == UInt64(status.st_dev) && entry.inode == UInt64(status.st_ino) {
-        throw TraceError(.refused, "\(PrintableText.escaped(entry.path)): is the trace, the report or the log of this replay, and can't be its target")
+        throw TraceError(
+          .refused, "\(PrintableText.escaped(entry.path)): is the trace, the report or the log of this replay, and can't be its target")
       }
     }
   }
@@ -150,7 +164,9 @@ struct TargetPlan {
     let bytes = lost.reduce(0) { $0 + survey.files[Int($1.file)].bytesToWrite }
     let others = lost.count > 1 ? " and \(lost.count - 1) more targets" : ""
     throw TraceError(
-      .refused, "\(PrintableText.escaped(first.path))\(others): existed before, and the replay would overwrite \(ByteCount.text(bytes)) there; --allow-writes permits it, --dry-run lists the targets")
+      .refused,
+      "\(PrintableText.escaped(first.path))\(others): existed before, and the replay would overwrite \(ByteCount.text(bytes)) there; --allow-writes permits it, --dry-run lists the targets"
+    )
   }
 
   private func checkSizes() throws(TraceError) {
@@ -159,7 +175,9 @@ struct TargetPlan {
       let needed = entry.isBlockDevice ? max(file.readEnd, file.writeEnd) : file.neededBefore
       guard entry.sizeBytes < needed else { continue }
       throw TraceError(
-        .refused, "\(PrintableText.escaped(entry.path)): too small: it has \(ByteCount.text(entry.sizeBytes)), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace")
+        .refused,
+        "\(PrintableText.escaped(entry.path)): too small: it has \(ByteCount.text(entry.sizeBytes)), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace"
+      )
     }
   }
 

@@ -82,7 +82,9 @@ final class TargetSet {
       let free = UInt64(space.f_bavail) * UInt64(space.f_frsize)
       guard bytes > free else { continue }
       throw TraceError(
-        .refused, "\(PrintableText.escaped(folder)): too little room for scratch files: \(ByteCount.text(bytes)) needed, \(ByteCount.text(free)) free; --scratch or --target names another folder, --to and --file choose a part of the trace")
+        .refused,
+        "\(PrintableText.escaped(folder)): too little room for scratch files: \(ByteCount.text(bytes)) needed, \(ByteCount.text(free)) free; --scratch or --target names another folder, --to and --file choose a part of the trace"
+      )
     }
   }
 
@@ -90,7 +92,9 @@ final class TargetSet {
 
   private func makeScratch(in parent: String) throws(TraceError) {
     var template = Array("\(parent)/trace-replay.XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw TraceError(path: parent, "make a scratch folder in it", errno: errno, hint: "--scratch names another") }
+    guard mkdtemp(&template) != nil else {
+      throw TraceError(path: parent, "make a scratch folder in it", errno: errno, hint: "--scratch names another")
+    }
     let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     scratchFolder = folder
     scratchDescriptor = ctrace_open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)

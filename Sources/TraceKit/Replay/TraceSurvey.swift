@@ -65,7 +65,8 @@ public struct TraceSurvey: Sendable {
 
   init(fileCount: Int) { files = Array(repeating: File(), count: fileCount) }
 
-  mutating func add(_ request: ReplayRequest) {
+  mutating func add(_ pointer: UnsafePointer<ReplayRequest>) {
+    let request = pointer.pointee
     requests += 1
     let time = request.dueNanoseconds
     if let first { durationNanoseconds = max(durationNanoseconds, time &- first) } else { first = time }

@@ -51,7 +51,9 @@ public struct LatencySummary: Codable, Hashable, Sendable {
     let stored = try container.decode(Buckets.self, forKey: .histogram)
     func broken(_ reason: String) -> DecodingError { .dataCorruptedError(forKey: .histogram, in: container, debugDescription: reason) }
     guard stored.buckets.count % 2 == 0 else { throw broken("buckets and counts don't pair up") }
-    let pairs = stride(from: 0, to: stored.buckets.count, by: 2).map { (bucket: Int(clamping: stored.buckets[$0]), count: stored.buckets[$0 + 1]) }
+    let pairs = stride(from: 0, to: stored.buckets.count, by: 2).map {
+      (bucket: Int(clamping: stored.buckets[$0]), count: stored.buckets[$0 + 1])
+    }
     guard
       let histogram = LatencyHistogram(
         buckets: pairs, sumNanoseconds: stored.sum, minimum: try container.decodeIfPresent(Int64.self, forKey: .minimum),

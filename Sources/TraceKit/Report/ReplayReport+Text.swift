@@ -15,12 +15,14 @@ extension ReplayReport {
     let rate = seconds > 0 ? UInt64(Double(run.bytesRead + run.bytesWritten) / seconds) : 0
     var text = "trace       \(trace.path)  digest \(trace.digest ?? "not known")"
     if trace.lossless == false { text += "  (requests are missing from it)" }
-    text += "\nrun         engine \(run.engine), speed \(run.speed), order \(run.order), \(run.workers) worker\(run.workers == 1 ? "" : "s")"
+    text +=
+      "\nrun         engine \(run.engine), speed \(run.speed), order \(run.order), \(run.workers) worker\(run.workers == 1 ? "" : "s")"
     if run.loops > 1 { text += ", \(run.loops) loops" }
     if !run.filter.isEmpty { text += ", filter: \(run.filter)" }
     text += "\ntargets     \(targetCount)"
     if let first = targets.first { text += ", first \(first.path) (\(first.kind)\(first.filesystem.map { " on \($0)" } ?? ""))" }
-    text += "\nhost        \(PrintableText.escaped(host.hostName)), \(host.kernel), \(host.cpuCount) CPUs\(host.cpuModel.map { " (\($0))" } ?? "")"
+    text +=
+      "\nhost        \(PrintableText.escaped(host.hostName)), \(host.kernel), \(host.cpuCount) CPUs\(host.cpuModel.map { " (\($0))" } ?? "")"
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead)) read, \(ByteCount.text(run.bytesWritten)) written, \(ByteCount.text(rate))/s"
     if run.partial { text += "\n            PARTIAL: stopped by a signal" }
@@ -43,7 +45,9 @@ extension ReplayReport {
   static func row(_ name: String, _ histogram: LatencyHistogram) -> [String] {
     func time(_ value: Int64?) -> String { value.map(DurationText.text) ?? "—" }
     let quantiles = LatencySummary.quantiles.map { time(histogram.quantile($0.q)) }
-    return [name, String(histogram.count), time(histogram.minimum), time(histogram.mean.map { Int64($0.rounded()) })] + quantiles + [time(histogram.maximum)]
+    return [name, String(histogram.count), time(histogram.minimum), time(histogram.mean.map { Int64($0.rounded()) })] + quantiles + [
+      time(histogram.maximum)
+    ]
   }
 
   private func operationTable() -> String {
@@ -53,7 +57,8 @@ extension ReplayReport {
       let service = operation.latency.service.histogram
       func time(_ value: Int64?) -> String { value.map(DurationText.text) ?? "—" }
       table.add([
-        operation.operation, String(operation.requests), ByteCount.text(operation.bytes), String(operation.errors), time(service.quantile(0.5)),
+        operation.operation, String(operation.requests), ByteCount.text(operation.bytes), String(operation.errors),
+        time(service.quantile(0.5)),
         time(service.quantile(0.99)), time(service.maximum),
       ])
     }

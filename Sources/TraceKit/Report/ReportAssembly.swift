@@ -20,7 +20,8 @@ struct ReportAssembly {
     let (intervals, width) = intervalSeries()
     return ReplayReport(
       schema: .init(name: ReplayReport.schemaName, version: ReplayReport.schemaVersion), tool: "trace-replay \(ToolVersion.current)",
-      createdUnixNanoseconds: ctrace_realtime_ns(), trace: trace(), run: run(operations), latency: LatencyTriple(all), operations: operations,
+      createdUnixNanoseconds: ctrace_realtime_ns(), trace: trace(), run: run(operations), latency: LatencyTriple(all),
+      operations: operations,
       sizeClasses: sizeClasses(), files: files(), windows: windows(), intervals: intervals, intervalNanoseconds: width, errors: errors(),
       fidelity: fidelity(operations), targets: targetRows(), targetCount: targets.count { $0.requests > 0 }, notes: notes,
       host: HostFacts.current(), options: optionRows())
@@ -181,11 +182,15 @@ struct ReportAssembly {
     if dropped > 0 { reasons.append("\(dropped) requests were dropped because they were late") }
     if outcome.shiftNanoseconds > 0 { reasons.append("the schedule was moved by \(DurationText.text(outcome.shiftNanoseconds))") }
     if let lateShare, lateShare > 0.01 {
-      reasons.append("\(Decimal.text(lateShare * 100, digits: 1)) % of the requests were more than \(DurationText.text(options.lagBudgetNanoseconds)) late")
+      reasons.append(
+        "\(Decimal.text(lateShare * 100, digits: 1)) % of the requests were more than \(DurationText.text(options.lagBudgetNanoseconds)) late"
+      )
     }
     if failed > 0 { reasons.append("\(failed) requests failed that had not failed when recorded") }
     if short > 0 { reasons.append("\(short) transfers were shorter than recorded") }
-    let notReplayed = outcome.notReplayed.map { ReplayReport.NotReplayed(reason: $0.key, requests: $0.value) }.sorted { $0.reason < $1.reason }
+    let notReplayed = outcome.notReplayed.map { ReplayReport.NotReplayed(reason: $0.key, requests: $0.value) }.sorted {
+      $0.reason < $1.reason
+    }
     if !reader.damages.isEmpty { reasons.append("the trace is damaged") }
     if reader.totals?.lossless == false { reasons.append("the trace has gaps") }
     return ReplayReport.Fidelity(
@@ -202,9 +207,12 @@ struct ReportAssembly {
     targets.filter { $0.requests > 0 }.prefix(100).map { target in
       var status = statfs()
       let known = statfs(target.path, &status) == 0
-      let kind = target.isBlockDevice ? "block_device" : !target.isNew ? "existing" : options.targets.target == nil && options.targets.map.isEmpty ? "scratch" : "new"
+      let kind =
+        target.isBlockDevice
+        ? "block_device" : !target.isNew ? "existing" : options.targets.target == nil && options.targets.map.isEmpty ? "scratch" : "new"
       return ReplayReport.Target(
-        path: PrintableText.escaped(target.path), kind: kind, filesystem: known ? FilesystemName.name(UInt64(bitPattern: Int64(status.f_type))) : nil)
+        path: PrintableText.escaped(target.path), kind: kind,
+        filesystem: known ? FilesystemName.name(UInt64(bitPattern: Int64(status.f_type))) : nil)
     }
   }
 

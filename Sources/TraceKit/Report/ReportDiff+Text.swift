@@ -13,7 +13,9 @@ extension ReportDiff {
 
   private func differenceTable() -> String {
     var table = TextTable()
-    for difference in differences { table.add([PrintableText.escaped(difference.name), PrintableText.escaped(difference.a), PrintableText.escaped(difference.b)]) }
+    for difference in differences {
+      table.add([PrintableText.escaped(difference.name), PrintableText.escaped(difference.a), PrintableText.escaped(difference.b)])
+    }
     return table.render()
   }
 
@@ -21,7 +23,10 @@ extension ReportDiff {
     var table = TextTable()
     table.add(["totals", "A", "B", "B/A"])
     for total in totals {
-      table.add([total.name, Self.figure(total.name, total.a), Self.figure(total.name, total.b), total.ratio.map { Decimal.text($0, digits: 3) } ?? "—"])
+      table.add([
+        total.name, Self.figure(total.name, total.a), Self.figure(total.name, total.b),
+        total.ratio.map { Decimal.text($0, digits: 3) } ?? "—",
+      ])
     }
     return table.render(indent: "")
   }

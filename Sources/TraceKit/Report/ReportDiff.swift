@@ -102,7 +102,9 @@ public struct ReportDiff: Codable, Sendable {
     let basic = Self.conditions(a, b)
     if let refused = basic.first(where: { Self.refusals.contains($0.name) && !allow.contains($0.name) }) {
       throw TraceError(
-        .refused, "not comparable: the runs differ in \(refused.name) (\(refused.a) against \(refused.b)); --allow-different \(refused.name) compares them all the same")
+        .refused,
+        "not comparable: the runs differ in \(refused.name) (\(refused.a) against \(refused.b)); --allow-different \(refused.name) compares them all the same"
+      )
     }
     digest = a.trace.digest
     differences = basic
@@ -144,14 +146,18 @@ public struct ReportDiff: Codable, Sendable {
     compare("kernel", a.host.kernel, b.host.kernel)
     compare("CPU", a.host.cpuModel, b.host.cpuModel)
     compare("CPUs", String(a.host.cpuCount), String(b.host.cpuCount))
-    func kinds(_ report: ReplayReport) -> String { Set(report.targets.map { "\($0.kind) on \($0.filesystem ?? "?")" }).sorted().joined(separator: ", ") }
+    func kinds(_ report: ReplayReport) -> String {
+      Set(report.targets.map { "\($0.kind) on \($0.filesystem ?? "?")" }).sorted().joined(separator: ", ")
+    }
     compare("targets", kinds(a), kinds(b))
     func schedulers(_ report: ReplayReport) -> String {
       report.host.devices.map { "\($0.name) \($0.scheduler ?? "?")" }.joined(separator: ", ")
     }
     compare("schedulers", schedulers(a), schedulers(b))
     compare("tool", a.tool, b.tool)
-    for key in Set(a.options.keys).union(b.options.keys).sorted() where key != "pacing-margin" { compare("--\(key)", a.options[key], b.options[key]) }
+    for key in Set(a.options.keys).union(b.options.keys).sorted() where key != "pacing-margin" {
+      compare("--\(key)", a.options[key], b.options[key])
+    }
     return found
   }
 

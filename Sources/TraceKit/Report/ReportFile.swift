@@ -19,7 +19,9 @@ public enum ReportFile {
   /// Throws what `write` would throw, before the work that is to be reported is begun.
   public static func check(_ path: String, overwrite: Bool) throws(TraceError) {
     if path == "-" { return }
-    if access(path, F_OK) == 0, !overwrite { throw TraceError(.refused, "\(PrintableText.escaped(path)): exists already; --force replaces it") }
+    if access(path, F_OK) == 0, !overwrite {
+      throw TraceError(.refused, "\(PrintableText.escaped(path)): exists already; --force replaces it")
+    }
     let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     guard access(folder, W_OK) == 0 else { throw TraceError(path: path, "create it", errno: errno) }
   }
@@ -53,15 +55,20 @@ public enum ReportFile {
   public static func report(_ path: String) throws(TraceError) -> ReplayReport {
     let shown = PrintableText.escaped(path)
     let file = try ReadableFile(path: path)
-    guard file.sizeBytes <= UInt64(maximumBytes) else { throw TraceError(.invalidInput, "\(shown): \(ByteCount.text(file.sizeBytes)) is too long for a report") }
+    guard file.sizeBytes <= UInt64(maximumBytes) else {
+      throw TraceError(.invalidInput, "\(shown): \(ByteCount.text(file.sizeBytes)) is too long for a report")
+    }
     let data = Data(try file.bytes(Int(file.sizeBytes), at: 0))
     struct Head: Decodable { var schema: ReplayReport.Schema? }
     guard let head = try? JSONDecoder().decode(Head.self, from: data), let schema = head.schema else {
       throw TraceError(.invalidInput, "\(shown): not a report of trace-replay (run it with --json to make one)")
     }
-    guard schema.name == ReplayReport.schemaName else { throw TraceError(.invalidInput, "\(shown): a \(PrintableText.escaped(schema.name)), not a report of a replay") }
+    guard schema.name == ReplayReport.schemaName else {
+      throw TraceError(.invalidInput, "\(shown): a \(PrintableText.escaped(schema.name)), not a report of a replay")
+    }
     guard schema.version.split(separator: ".").first == ReplayReport.schemaVersion.split(separator: ".").first else {
-      throw TraceError(.unsupported, "\(shown): schema version \(PrintableText.escaped(schema.version)); this version reads \(ReplayReport.schemaVersion)")
+      throw TraceError(
+        .unsupported, "\(shown): schema version \(PrintableText.escaped(schema.version)); this version reads \(ReplayReport.schemaVersion)")
     }
     do { return try JSONDecoder().decode(ReplayReport.self, from: data) } catch {
       throw TraceError(.invalidInput, "\(shown): a broken report: \(Self.explain(error))")
@@ -71,7 +78,8 @@ public enum ReportFile {
   private static func explain(_ error: any Error) -> String {
     func place(_ context: DecodingError.Context) -> String { context.codingPath.map(\.stringValue).joined(separator: ".") }
     switch error as? DecodingError {
-    case .keyNotFound(let key, let context): return "'\(([place(context), key.stringValue].filter { !$0.isEmpty }).joined(separator: "."))' is missing"
+    case .keyNotFound(let key, let context):
+      return "'\(([place(context), key.stringValue].filter { !$0.isEmpty }).joined(separator: "."))' is missing"
     case .typeMismatch(_, let context), .valueNotFound(_, let context): return "'\(place(context))' is of the wrong type"
     case .dataCorrupted(let context): return "'\(place(context))': \(context.debugDescription)"
     default: return "\(error)"

@@ -98,7 +98,7 @@ struct WorkerTally {
     return min(sizeClasses - 1, bits == 0 ? 1 : 65 - bits.leadingZeroBitCount)
   }
 
-  /// Counts one completed request. Times are nanoseconds after the start; 
+  /// Counts one completed request. Times are nanoseconds after the start;
   @inline(__always)
   mutating func record(_ request: UnsafePointer<ReplayRequest>, due: Int64, submitted: Int64, completed: Int64, result: Int64) {
     let service = completed &- submitted

@@ -120,13 +120,23 @@ public struct TraceSummary: Sendable {
     if perOperation[slot] == nil { perOperation[slot] = Operation(operation: event.operation) }
     perOperation[slot]!.count += 1
     let isTransfer = event.operation == .read || event.operation == .write
-    let bytes = isTransfer ? event.transferredBytes : event.operation == .gap ? 0 : event.sizeIfKnown ?? 0
+    let bytes = isTransfer ? event.transferredBytes : Self.otherBytes(event)
     perOperation[slot]!.bytes &+= bytes
     if let latency = event.latencyIfKnown { perOperation[slot]!.latency.record(latency) }
     if event.operation != .gap, let result = event.resultIfKnown, result < 0 {
       perOperation[slot]!.errors += 1
       // Anything below is no errno; one slot bounds the table.
       errors[result >= -4095 ? Int32(-result) : 4096, default: 0] += 1
+    }
+  }
+
+  /// Bytes of an operation that is no read or write. A copy asks for as much as there may be (cp asks for 2^63 − 1), so what it
+  /// moved counts; other operations name a range.
+  private static func otherBytes(_ event: TraceEvent) -> UInt64 {
+    switch event.operation {
+    case .gap: return 0
+    case .copyRange, .sendfile, .splice, .send, .receive: return UInt64(max(0, event.resultIfKnown ?? 0))
+    default: return event.sizeIfKnown ?? 0
     }
   }
 

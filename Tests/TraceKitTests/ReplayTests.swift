@@ -349,3 +349,20 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     #expect(contents(folder("precious")) == Data("precious".utf8))
   }
 }
+
+@Suite struct NamedFolderTests {
+  @Test func filesMadeInANamedFolderStayWhileScratchFilesGo() throws {
+    let folder = Folder()
+    try FileManager.default.createDirectory(atPath: folder("named"), withIntermediateDirectories: true)
+    let trace = try makeTrace(
+      folder("trace"), files: [regular("/kept/a"), regular("/other/b")], events: [access(.write, 0, 0, 512, at: 1), access(.write, 1, 0, 512, at: 2)])
+    var options = ReplayOptions()
+    options.speed = .maximum
+    options.targets.scratch = folder.path
+    options.targets.map = [("/kept", folder("named"))]
+    let report = try Replayer(tracePath: trace, options: options).run()
+    #expect(report.run.requests == 2)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder("named")) == ["a"])
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() == ["named", "trace"])
+  }
+}

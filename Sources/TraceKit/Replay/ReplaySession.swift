@@ -89,8 +89,7 @@ struct ReplaySession {
       lastReport = now
       progress(
         Replayer.Progress(
-          requests: control.progress, expectedRequests: expectedRequests, elapsedNanoseconds: now - control.anchor,
-          lagNanoseconds: control.latestLag))
+          requests: control.progress, expectedRequests: expectedRequests, elapsedNanoseconds: now - control.anchor))
     }
   }
 

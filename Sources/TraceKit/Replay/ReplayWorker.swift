@@ -10,7 +10,7 @@ final class ReplayControl: @unchecked Sendable {
   let largestRead: Int
   /// CLOCK_MONOTONIC of the replay's time 0; set before the workers start.
   var anchor: Int64 = 0
-  /// Counters on memory of their own: schedule shift, highest number submitted, inversions, completed requests, errors.
+  /// Counters on memory of their own, a cache line each: schedule shift, highest number submitted, inversions, completed requests.
   private let words: UnsafeMutablePointer<UInt64>
   let tracksInversions: Bool
 
@@ -41,12 +41,10 @@ final class ReplayControl: @unchecked Sendable {
     if number + 1 < highest { _ = ctrace_fetch_add64(words + 16, 1) } else { ctrace_store_relaxed64(words + 8, number + 1) }
   }
 
-  // Progress, a word per worker in a cache line of its own would be needed to be exact; this one is for people.
+  /// Requests that are done, for people: counted by the batch.
   var progress: UInt64 { ctrace_load_relaxed64(words + 24) }
   @inline(__always)
   func addProgress(_ count: UInt64) { _ = ctrace_fetch_add64(words + 24, count) }
-  var latestLag: Int64 { Int64(bitPattern: ctrace_load_relaxed64(words + 32)) }
-  func setLatestLag(_ lag: Int64) { ctrace_store_relaxed64(words + 32, UInt64(bitPattern: lag)) }
 }
 
 /// The loop that takes requests from a queue, waits until they are due, and lets an engine do them. Generic over the engine so

@@ -7,7 +7,6 @@ public final class Replayer {
     public var requests: UInt64
     public var expectedRequests: UInt64?
     public var elapsedNanoseconds: Int64
-    public var lagNanoseconds: Int64
   }
 
   public let tracePath: String

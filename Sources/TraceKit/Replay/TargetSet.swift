@@ -42,7 +42,8 @@ final class TargetSet {
     }
     guard let folder = scratchFolder, scratchDescriptor >= 0 else { return }
     if !options.keepScratch {
-      for target in targets where target.isNew && !target.path.isEmpty { unlink(target.path) }
+      // Files that were made in a folder that the user named stay.
+      for target in targets where target.isNew && target.path.hasPrefix(folder + "/") { unlink(target.path) }
       rmdir(folder)
     }
     close(scratchDescriptor)

@@ -69,6 +69,9 @@ void ctrace_set_stop_signal(int signal);
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.
 void ctrace_use_fine_timers(void);
+/// Gives the calling thread a descriptor table of its own, a copy of the process's (CLONE_FILES of unshare(2)); -1 with errno on
+/// failure.
+int ctrace_unshare_files(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
 /// Anonymous private memory that takes none before it is touched; NULL with errno on failure.

@@ -30,11 +30,14 @@ struct DiffCommand: ParsableCommand {
     let (first, second) = (try ReportFile.report(a), try ReportFile.report(b))
     let diff: ReportDiff
     do {
-      diff = try ReportDiff(first, second, allow: Set(allowDifferent), marginPercent: margin)
+      var options = DiffOptions()
+      options.allow = Set(allowDifferent)
+      options.marginPercent = margin
+      diff = try ReportDiff([DiffRun(first, name: a)], [DiffRun(second, name: b)], nameA: a, nameB: b, options: options)
     } catch {
       throw TraceReplay.Failure(status: 4, message: error.message)
     }
     if let json { try ReportFile.write(ReportFile.json(diff), to: json, overwrite: force) }
-    if json != "-" { print(diff.text(nameA: a, nameB: b), terminator: "") }
+    if json != "-" { print(diff.text, terminator: "") }
   }
 }

@@ -2,16 +2,20 @@ extension DiffRun {
   /// The runs without their first requests: the same windows are left out of all, so that the same requests remain. Totals and
   /// operations are of the whole runs, because reports keep only latencies by window.
   static func trimmed(_ a: [DiffRun], _ b: [DiffRun], _ warmup: DiffWarmup?) -> (a: [DiffRun], b: [DiffRun]) {
-    guard let warmup else { return (a, b) }
-    let first = (a + b).map { $0.requests(of: warmup) }.max() ?? 0
+    let first = firstRequest(a, b, warmup)
     return (a.map { $0.without(first) }, b.map { $0.without(first) })
+  }
+
+  /// The first request that counts in every run.
+  static func firstRequest(_ a: [DiffRun], _ b: [DiffRun], _ warmup: DiffWarmup?) -> UInt64 {
+    warmup.flatMap { warmup in (a + b).map { $0.requests(of: warmup) }.max() } ?? 0
   }
 
   private func requests(of warmup: DiffWarmup) -> UInt64 {
     switch warmup {
     case .requests(let count): count
     case .nanoseconds(let duration):
-      progress.first { $0.endNanoseconds >= duration }?.requests ?? latencies.service.count
+      progress.first { $0.endNanoseconds >= duration }?.requests ?? (progress.isEmpty ? 0 : latencies.service.count)
     }
   }
 

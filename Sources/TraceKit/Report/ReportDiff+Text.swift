@@ -7,9 +7,10 @@ extension ReportDiff {
     for latency in latencies { text += "\n" + quantileTable(latency) }
     text += "\n" + explanation()
     if operations.count > 1 { text += "\n" + operationTable() }
+    if paired != nil { text += "\n" + pairedText }
     if !gates.isEmpty { text += "\n" + gateTable() }
-    for drift in drifts { text += "\nDRIFT: " + Self.sentence(drift) + "\n" }
-    if !notes.isEmpty { text += "\n" }
+    if !drifts.isEmpty || !notes.isEmpty || !vetoes.isEmpty { text += "\n" }
+    for drift in drifts { text += "DRIFT: " + Self.sentence(drift) + "\n" }
     for note in notes { text += "note: \(note)\n" }
     for veto in vetoes { text += "VETO: \(veto); no verdict counts\n" }
     return text

@@ -41,10 +41,16 @@ public enum TrendTest {
     let spread = values.indices.reduce(0) { $0 + (Double($1) - middle) * (Double($1) - middle) }
     let slope = values.indices.reduce(0) { $0 + (Double($1) - middle) * (values[$1] - mean) } / spread
     let residuals = values.indices.map { values[$0] - mean - slope * (Double($0) - middle) }
+    // Slow fluctuation that is left widens the error as in WindowStatistics. A fitted line takes correlation out of what it leaves
+    // over, about (2 + 4ρ)/m of it, which is put back.
+    let left = max(0, WindowStatistics.lag1(residuals))
+    let correlation = min(0.9, max(0, WindowStatistics.lag1(residuals) + (2 + 4 * left) / count))
+    let inflation = (1 + correlation) / (1 - correlation)
     let variance = residuals.reduce(0) { $0 + $1 * $1 } / (count - 2)
-    let error = sqrt(variance / spread)
+    let error = sqrt(variance * inflation / spread)
     let t = error > 0 ? abs(slope) / error : slope == 0 ? 0 : Double.infinity
-    let pValue = min(1, 2 * StudentT.upperTail(t, degreesOfFreedom: values.count - 2))
+    let degrees = max(3, Int(count / inflation) - 2)
+    let pValue = min(1, 2 * StudentT.upperTail(t, degreesOfFreedom: degrees))
     return (Trend(change: slope * (count - 1), pValue: pValue, windows: values.count), residuals)
   }
 }

@@ -71,3 +71,7 @@ void ctrace_set_stop_signal(int signal) { ctrace_stop_signal_number = signal; }
 void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
 int ctrace_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int ctrace_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+void *ctrace_map_memory(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}

@@ -5,11 +5,23 @@ import TraceKit
 /// takes one of each, `compare` several.
 struct ReplayArguments: ParsableArguments {
   @Option(help: "original, a factor (2x, 0.5x), a rate (10000/s), or max.", transform: parseSpeed) var speed = ReplaySpeed.factor(1)
-  @Option(help: "streams: a recorded thread's requests follow each other; schedule: open loop; depth: times ignored (with --speed max).")
+  @Option(
+    help: """
+      streams: a recorded thread's requests follow each other; dependencies: also overlapping ones, and barriers; schedule: open \
+      loop; depth: times ignored (with --speed max).
+      """)
   var order = ReplayOrder.streams
   @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
   @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
-  @Option(help: "Requests in flight per worker; engines that complete one request at a time take 1.") var iodepth: Int?
+  @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
+  @Option(help: ArgumentHelp("CPUs that workers are pinned to, one after the other: 0,2-5.", valueName: "list"), transform: parseCPUs)
+  var cpus: [Int] = []
+  @Option(
+    help: "Requests in flight per worker (default: \(EngineOptions.defaultIodepth); 1 for engines that complete one request at a time).")
+  var iodepth: Int?
+  @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
+  @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
+  @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
   @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
   var map: [String] = []
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
@@ -28,10 +40,8 @@ struct ReplayArguments: ParsableArguments {
     if let workers, workers < 1 || workers > 1024 { throw ValidationError("--workers \(workers): 1 to 1024") }
     if loops < 1 || loops > 1_000_000 { throw ValidationError("--loops \(loops): 1 to 1000000") }
     if order == .depth, speed.isTimed { throw ValidationError("--order depth ignores times and needs --speed max") }
-    if let iodepth, iodepth != 1 {
-      throw ValidationError(
-        "--iodepth \(iodepth): the engines of this version complete one request at a time; --workers \(max(1, iodepth)) keeps as many in flight"
-      )
+    if let iodepth, iodepth < 1 || iodepth > EngineOptions.maximumIodepth {
+      throw ValidationError("--iodepth \(iodepth): 1 to \(EngineOptions.maximumIodepth)")
     }
     for rule in map where !rule.contains("=") || rule.hasPrefix("=") || rule.hasSuffix("=") {
       throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
@@ -48,6 +58,12 @@ struct ReplayArguments: ParsableArguments {
     options.order = order
     options.late = late
     options.workers = workers
+    options.division = by
+    options.cpus = cpus
+    options.engineOptions.iodepth = iodepth
+    options.engineOptions.submissionPolling = sqpoll
+    options.engineOptions.completionPolling = iopoll
+    options.engineOptions.fixedBuffers = fixed
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to
@@ -70,6 +86,14 @@ struct ReplayArguments: ParsableArguments {
 
 extension ReplayOrder: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
+extension WorkerDivision: ExpressibleByArgument {}
+
+private func parseCPUs(_ text: String) throws -> [Int] {
+  guard let list = CPUList.parse(text) else {
+    throw ValidationError("--cpus \(PrintableText.escaped(text)): numbers and ranges, as in 0,2-5")
+  }
+  return list
+}
 
 private func parseSpeed(_ text: String) throws -> ReplaySpeed {
   guard let speed = ReplaySpeed(text) else {

@@ -13,7 +13,7 @@ struct RunCommand: ParsableCommand {
       """)
 
   @Argument(help: "The trace.") var trace: String
-  @Option(help: "Engine: null or sync; 'trace-replay engines' lists them.") var engine = "sync"
+  @Option(help: "Engine; 'trace-replay engines' lists them.") var engine = "sync"
   @Option(help: "A file or block device (for a trace of one file), or a folder in which files are made.") var target: String?
   @OptionGroup var replay: ReplayArguments
   @Flag(help: "Say what would be done, with targets and expected duration, and do nothing.") var dryRun = false

@@ -16,7 +16,9 @@ final class MeasuredTrace {
     reader = try TraceReader(path: path)
     isLog = reader.metadata.source == "replay"
     digest = isLog ? reader.metadata.replayedDigest : reader.totals?.digest.hexadecimal
-    builder = RequestBuilder(speed: .maximum, filter: EventFilter(ReplayOptions(), files: reader.files, epoch: 0), files: reader.files)
+    // The null engine takes every operation: what other engines leave out is their report's.
+    let engine = try EngineRegistry.engine(NullEngine.name)
+    builder = RequestBuilder(filter: EventFilter(ReplayOptions(), files: reader.files, epoch: 0), files: reader.files, engine: engine)
   }
 
   /// One request of the trace with a known latency.
@@ -35,8 +37,7 @@ final class MeasuredTrace {
   func forEach(_ body: (Request, UnsafePointer<TraceEvent>) -> Void) throws(TraceError) {
     try reader.rewind()
     let batch = EventBatch(capacity: 4096)
-    let scratch = UnsafeMutablePointer<ReplayRequest>.allocate(capacity: 1)
-    defer { scratch.deallocate() }
+    let scratch = RequestBatch()
     var builder = self.builder
     var position: UInt64 = 0
     while try reader.next(into: batch) {
@@ -48,8 +49,9 @@ final class MeasuredTrace {
           number = event.pointee.request
           position &+= 1
         } else {
+          scratch.count = 0
           guard builder.build(event, number: number, into: scratch) else { continue }
-          position = scratch.pointee.ordinal &+ 1
+          position = builder.issued
         }
         guard let kind = IOOperation.Kind(event.pointee.operation), event.pointee.latencyNanoseconds >= 0,
           event.pointee.result >= 0 || event.pointee.result == TraceEvent.unknownResult

@@ -24,57 +24,27 @@ struct DiffCommand: ParsableCommand {
   @Option(
     name: .customLong("against"), parsing: .remaining,
     help: ArgumentHelp("The files of B, the rest of the command line; -- says the same.", valueName: "b")) var b: [String] = []
-  @Option(
-    help: ArgumentHelp(
-      "Exit with 3 when a change lies beyond a limit, such as 'p99>5%'; repeatable: \(DiffGate.syntax).", valueName: "limit"))
-  var failOn: [String] = []
-  @Flag(help: "Exit with 5 when a limit can't be decided; without limits, when the verdict can't.") var failInconclusive = false
-  @Option(help: "Compare although this differs: \(ReportDiff.refusals.joined(separator: ", ")); repeatable.") var allowDifferent: [String] =
-    []
-  @Option(help: "A change within this many percent counts as equivalent.") var margin = 2.0
-  @Option(help: ArgumentHelp("Leave out the beginning of every run: a number of requests, or a duration (10s).", valueName: "n|duration"))
-  var warmup: String?
+  @OptionGroup var verdict: VerdictArguments
   @Option(help: "Write the comparison as JSON; - is standard output, in place of the text.") var json: String?
   @Flag(help: "Replace an existing JSON file.") var force = false
 
   func validate() throws {
-    for name in allowDifferent where !ReportDiff.refusals.contains(name) {
-      throw ValidationError("--allow-different \(PrintableText.escaped(name)): one of \(ReportDiff.refusals.joined(separator: ", "))")
-    }
-    if !(margin >= 0 && margin <= 100) { throw ValidationError("--margin: 0 to 100 percent") }
-    if let warmup, DiffWarmup(warmup) == nil {
-      throw ValidationError("--warmup \(PrintableText.escaped(warmup)): a number of requests, or a duration with its unit (10s, 500ms)")
-    }
     if b.isEmpty, a.count != 2 {
       throw ValidationError(a.count < 2 ? "two files are compared" : "with more than two files, -- separates those of A from those of B")
     }
     if let option = b.first(where: { $0.hasPrefix("--") }) {
       throw ValidationError("\(PrintableText.escaped(option)) stands among the files of B; options stand before the --")
     }
-    for limit in failOn {
-      do { _ = try DiffGate(limit) } catch { throw ValidationError(error.message) }
-    }
   }
 
   func run() throws {
     if let json { try ReportFile.check(json, overwrite: force) }
-    let options = try options()
+    let options = try verdict.options()
     let (filesA, filesB) = b.isEmpty ? ([a[0]], [a[1]]) : (a, b)
     let diff = try TraceReplay.comparing { () throws(TraceError) in try DiffOperands(filesA, filesB).compare(options) }
     if let json { try ReportFile.write(ReportFile.json(diff), to: json, overwrite: force) }
     if json != "-" { print(diff.text, terminator: "") }
-    if let failure = diff.failure(failInconclusive: failInconclusive) {
-      throw TraceReplay.Failure(status: failure.status, message: failure.message)
-    }
-  }
-
-  private func options() throws(TraceError) -> DiffOptions {
-    var options = DiffOptions()
-    options.allow = Set(allowDifferent)
-    options.marginPercent = margin
-    options.warmup = warmup.flatMap { DiffWarmup($0) }
-    for limit in failOn { options.gates.append(try DiffGate(limit)) }
-    return options
+    try verdict.judge([diff])
   }
 }
 

@@ -12,7 +12,8 @@ struct TraceReplay: ParsableCommand {
       Exit status: 0 fine, 1 error, 2 usage, 3 regression (diff and compare with --fail-on), 4 not comparable, 5 inconclusive \
       (with --fail-inconclusive), 130 and 143 interrupted by SIGINT or SIGTERM (the report is valid and says partial).
       """,
-    version: ToolVersion.current, subcommands: [RunCommand.self, ReportCommand.self, DiffCommand.self, EnginesCommand.self])
+    version: ToolVersion.current,
+    subcommands: [RunCommand.self, ReportCommand.self, DiffCommand.self, CompareCommand.self, SelftestCommand.self, EnginesCommand.self])
 
   /// Usage errors exit with 2, and every other failure with one sentence and its status.
   static func main() {

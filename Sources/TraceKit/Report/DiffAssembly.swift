@@ -109,7 +109,10 @@ struct DiffAssembly {
     Self.totalNames.map { name in
       func mean(_ runs: [DiffRun]) -> Double? {
         let values = runs.compactMap { $0.totals[name] }
-        return values.count == runs.count ? values.reduce(0, +) / Double(values.count) : nil
+        guard values.count == runs.count else { return nil }
+        // Geometric, so that the ratio is the one that the interval is about.
+        if Self.measured.contains(name), values.allSatisfy({ $0 > 0 }) { return LogMoments(values).geometricMean }
+        return values.reduce(0, +) / Double(values.count)
       }
       var total = ReportDiff.Total(name: name, a: mean(a), b: mean(b), ratio: nil, interval: nil)
       if let valueA = total.a, let valueB = total.b, valueA > 0 { total.ratio = valueB / valueA }

@@ -48,6 +48,15 @@ struct PairedComparison {
     onlyB = unmatched
   }
 
+  /// The logs of two sides; nil when A's has no requests with latencies.
+  static func compare(_ logsA: [String], _ logsB: [String]) throws(TraceError) -> ReportDiff.Paired? {
+    var (a, b): ([MeasuredTrace], [MeasuredTrace]) = ([], [])
+    for path in logsA { a.append(try MeasuredTrace(path: path)) }
+    for path in logsB { b.append(try MeasuredTrace(path: path)) }
+    guard let index = try RequestIndex(a[0]) else { return nil }
+    return try PairedComparison(a, b, index: index, first: 0)?.result()
+  }
+
   // MARK: Groups
 
   private final class Groups {

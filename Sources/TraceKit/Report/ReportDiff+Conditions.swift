@@ -12,7 +12,7 @@ extension ReportDiff {
     }
   }
 
-  /// One figure of both sides; of several runs the mean.
+  /// One figure of both sides; of several runs the mean, of rates and times the geometric mean.
   public struct Total: Codable, Hashable, Sendable {
     /// `requests`, `iops`, `bytes_per_second`, `elapsed_ns`, `bytes_read`, `bytes_written`, `cpu_ns_per_request`, `errors`,
     /// `short_transfers`.

@@ -5,12 +5,8 @@ import Glibc
 final class RecordingWriter: @unchecked Sendable {
   /// What the thread found out; complete after `join`.
   struct Outcome: Sendable {
-    var totals = TraceTotals()
-    var sizeBytes: UInt64 = 0
-    var excludedEvents: UInt64 = 0
-    var droppedEvents: UInt64 = 0
-    var killedInCall: UInt64 = 0
-    var unrecordedCalls: UInt64 = 0
+    /// Events by operation and gaps, as written. The route adds what it knows beside.
+    var ledger = RecordingLedger()
     /// Bytes of reads and writes, and of copies between files, before filters: what the kernel's counters saw too.
     var bytesRead: UInt64 = 0
     var bytesWritten: UInt64 = 0
@@ -20,20 +16,29 @@ final class RecordingWriter: @unchecked Sendable {
     var failure: TraceError?
   }
   private let queue: CaptureQueue
-  private let session: PreloadSession
+  private let output: RecordingOutput
+  private let stopRecording: @Sendable () -> Void
   private var outcome = Outcome()
   private var thread: WorkerThread?
-  /// The trace until the thread takes it.
+  /// The state until the thread takes it.
   private var pending: RecordingStream?
+  private var epochNanoseconds: UInt64 = 0
+  private var firstNanoseconds: UInt64 = 0
+  private var firstCPUNanoseconds: Int64 = 0
 
-  init(queue: CaptureQueue, session: PreloadSession) {
+  /// - Parameter stopRecording: called on the writing thread, perhaps repeatedly, when no more events are wanted: a full disk.
+  init(queue: CaptureQueue, output: RecordingOutput, stopRecording: @escaping @Sendable () -> Void) {
     self.queue = queue
-    self.session = session
+    self.output = output
+    self.stopRecording = stopRecording
   }
 
-  /// Starts writing to `writer`; time 0 of the trace is `epochNanoseconds` of CLOCK_MONOTONIC.
-  func start(writer: TraceWriter, files: RecordedFiles, epochNanoseconds: UInt64) throws(TraceError) {
-    pending = RecordingStream(writer: writer, files: files, epochNanoseconds: epochNanoseconds)
+  /// Starts writing; time 0 of the trace is `epochNanoseconds` of CLOCK_MONOTONIC.
+  func start(files: RecordedFiles, epochNanoseconds: UInt64) throws(TraceError) {
+    self.epochNanoseconds = epochNanoseconds
+    firstNanoseconds = UInt64(ctrace_monotonic_ns())
+    firstCPUNanoseconds = ctrace_process_cpu_ns()
+    pending = RecordingStream(output: output, files: files, epochNanoseconds: epochNanoseconds)
     thread = try WorkerThread {
       // Where it may, it goes ahead of the recorded program: what can't be written in time is lost.
       setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -5)
@@ -41,11 +46,33 @@ final class RecordingWriter: @unchecked Sendable {
     }
   }
 
-  /// Waits for the last round. The trace is not finished: its metadata may still be completed.
+  /// Waits for the last round. The trace is not finished: `finish` does that.
+  @discardableResult
   func join() -> Outcome {
     thread?.join()
     thread = nil
+    outcome.ledger.startNanoseconds = Int64(bitPattern: firstNanoseconds &- epochNanoseconds)
+    outcome.ledger.endNanoseconds = Int64(bitPattern: UInt64(ctrace_monotonic_ns()) &- epochNanoseconds)
+    outcome.ledger.recorderCPUNanoseconds = UInt64(max(0, ctrace_process_cpu_ns() - firstCPUNanoseconds))
     return outcome
+  }
+
+  /// Closes the trace, after `join`, and says what the recording amounts to.
+  /// - Parameters:
+  ///   - complete: adds coverage, blind spots and what else the route knows to the ledger.
+  ///   - change: last changes to the metadata.
+  func finish(
+    _ complete: (inout RecordingLedger) -> Void, metadata change: (inout TraceMetadata) -> Void = { _ in }
+  ) -> RecordingSummary {
+    var ledger = outcome.ledger
+    complete(&ledger)
+    var failure = outcome.failure
+    if failure == nil {
+      do throws(TraceError) { try output.finish(ledger: ledger, change: change) } catch { failure = error }
+    }
+    return RecordingSummary(
+      output: output.path, totals: output.totals, traceBytes: output.sizeBytes, processes: outcome.processes.count,
+      ledger: ledger, failure: failure)
   }
 
   private func run() {
@@ -56,16 +83,19 @@ final class RecordingWriter: @unchecked Sendable {
       let isLast = round.isLast
       stream.absorb(round)
       // The program runs on unrecorded; what was written stays readable.
-      if stream.outcome.failure != nil { session.stop() }
+      if stream.outcome.failure != nil { stopRecording() }
       if isLast { break }
     }
     outcome = stream.outcome
+    let excluded = outcome.ledger.excludedEvents
+    outcome.ledger = output.currentLedger()
+    outcome.ledger.excludedEvents = excluded
   }
 }
 
 /// The state of one trace being written: one thread's.
 private struct RecordingStream: ~Copyable {
-  private let writer: TraceWriter
+  private let destination: RecordingOutput
   private let epochNanoseconds: UInt64
   private var files: RecordedFiles
   private var window = ReorderWindow()
@@ -75,8 +105,8 @@ private struct RecordingStream: ~Copyable {
   private var mergedCount = 0
   private var readyBefore = Int64.min
 
-  init(writer: TraceWriter, files: RecordedFiles, epochNanoseconds: UInt64) {
-    self.writer = writer
+  init(output: RecordingOutput, files: RecordedFiles, epochNanoseconds: UInt64) {
+    destination = output
     self.files = files
     self.epochNanoseconds = epochNanoseconds
   }
@@ -131,12 +161,6 @@ private struct RecordingStream: ~Copyable {
   }
 
   private mutating func accept(_ gap: TraceEvent) {
-    let lost = gap.sizeIfKnown ?? 0
-    switch GapCause(rawValue: gap.result) {
-    case .killedInCall: outcome.killedInCall += lost
-    case .noRing: outcome.unrecordedCalls += lost
-    default: outcome.droppedEvents += lost
-    }
     guard outcome.failure == nil else { return }
     var event = gap
     event.file = 0
@@ -154,11 +178,11 @@ private struct RecordingStream: ~Copyable {
     guard isLast || due else { return }
     lastMerge = now
     // The window can't be drained into the value that it is part of.
-    var output = Output(writer: writer, files: files, excluded: 0)
+    var output = Output(destination: destination, files: files, excluded: 0)
     files = RecordedFiles(filter: PathFilter(), anonymizer: nil)
     defer {
       files = output.files
-      outcome.excludedEvents += output.excluded
+      outcome.ledger.excludedEvents += output.excluded
     }
     if isLast {
       try window.drainAll { (event) throws(TraceError) in try output.write(event) }
@@ -167,32 +191,32 @@ private struct RecordingStream: ~Copyable {
     }
     mergedCount = window.count
     if isLast || now - lastFlush > 1_000_000_000 {
-      try writer.flush()
+      try destination.flush()
       lastFlush = now
     }
   }
 
   /// Where events go: rows for the files that they name, then the trace.
   private struct Output {
-    let writer: TraceWriter
+    let destination: RecordingOutput
     var files: RecordedFiles
     var excluded: UInt64
 
     mutating func write(_ merged: TraceEvent) throws(TraceError) {
       var event = merged
-      let writer = writer
-      switch files.resolve(merged.file, addRow: { writer.addFile($0) }) {
+      let destination = destination
+      switch files.resolve(merged.file, addRow: { destination.addFile($0) }) {
       case .row(let row): event.file = row
       case .unknown where merged.operation == .gap || files.keepsUnnamed: event.file = TraceEvent.unknownFile
       case .unknown, .excluded:
         excluded += 1
         return
       }
-      switch files.resolve(merged.otherFile, addRow: { writer.addFile($0) }) {
+      switch files.resolve(merged.otherFile, addRow: { destination.addFile($0) }) {
       case .row(let row): event.otherFile = row
       case .unknown, .excluded: event.otherFile = TraceEvent.unknownFile
       }
-      try writer.append(event)
+      try destination.append(event)
     }
   }
 }

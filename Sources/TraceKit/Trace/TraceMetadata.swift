@@ -25,6 +25,8 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
   public var replayedDigest: String?
   /// Figures that are known only at the end (coverage, drops by cause, exit status), by name.
   public var summary: [String: String]?
+  /// What a recording saw, missed and cost; nil in traces that no recorder closed.
+  public var ledger: RecordingLedger?
 
   public init(source: String) { self.source = source }
 
@@ -37,6 +39,6 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
     case compressionLevel = "compression_level"
     case anonymized
     case replayedDigest = "replayed_digest"
-    case summary
+    case summary, ledger
   }
 }

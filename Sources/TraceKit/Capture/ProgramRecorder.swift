@@ -31,7 +31,7 @@ public enum ProgramRecorder {
     } catch {
       _ = running.collector.finish()
       _ = running.recording.join()
-      unlink(options.output)
+      running.output.discard()
       throw .program(error)
     }
     return complete(options, running, child)
@@ -51,6 +51,7 @@ public enum ProgramRecorder {
     var session: PreloadSession
     var environment: [String]
     var signals: (waited: sigset_t, former: sigset_t)
+    var output: RecordingOutput
     var recording: RecordingWriter
     var collector: PreloadCollector
   }
@@ -68,15 +69,15 @@ public enum ProgramRecorder {
     let signals = ChildProcess.blockSignals()
     let epoch = UInt64(ctrace_monotonic_ns())
     let output = try makeOutput(options)
-    let queue = CaptureQueue()
-    let recording = RecordingWriter(queue: queue, output: output) { session.stop() }
-    let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch)
+    let queue = CaptureQueue(limitBytes: options.long.bufferBytes)
+    let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
+    let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
     let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer)
     try recording.start(files: files, epochNanoseconds: epoch)
     try collector.start()
     if options.waitForAll { ctrace_adopt_orphans() }
     return Running(
-      session: session, environment: environment, signals: signals, recording: recording, collector: collector)
+      session: session, environment: environment, signals: signals, output: output, recording: recording, collector: collector)
   }
 
   private static func complete(_ options: RecordingOptions, _ running: Running, _ child: ChildProcess) -> Outcome {
@@ -124,7 +125,7 @@ public enum ProgramRecorder {
     metadata.tool = "trace-record \(ToolVersion.current)"
     if options.anonymizer == nil {
       metadata.command = options.command
-      metadata.options = options.described
+      metadata.options = options.described.merging(options.long.described) { given, _ in given }
     } else {
       // Arguments, patterns and the host's name are names too.
       metadata.anonymized = true
@@ -134,7 +135,7 @@ public enum ProgramRecorder {
     var writerOptions = TraceWriter.Options()
     writerOptions.overwrite = options.overwrite
     writerOptions.compressionLevel = options.compressionLevel
-    return try RecordingOutput(path: options.output, metadata: metadata, options: writerOptions)
+    return try RecordingOutput(path: options.output, metadata: metadata, options: writerOptions, long: options.long)
   }
 
   // MARK: After

@@ -21,6 +21,7 @@ struct RecordedFiles {
     var file: TraceFile
     var row: UInt32?
     var isKept: Bool
+    var wasNamed = false
   }
   private let filter: PathFilter
   private let anonymizer: PathAnonymizer?
@@ -28,6 +29,8 @@ struct RecordedFiles {
   private var entryOfNumber: [UInt32] = []
   private var entries: [Entry] = []
   private var entryOfIdentity: [Identity: UInt32] = [:]
+  /// Files that were given a row at some time.
+  private(set) var named = 0
 
   init(filter: PathFilter, anonymizer: PathAnonymizer?) {
     self.filter = filter
@@ -79,11 +82,18 @@ struct RecordedFiles {
     let index = Int(entryOfNumber[Int(number)]) - 1
     if let row = entries[index].row { return .row(row) }
     guard entries[index].isKept else { return .excluded }
+    if !entries[index].wasNamed { named += 1 }
+    entries[index].wasNamed = true
     var file = entries[index].file
     if let anonymizer { file.path = anonymizer.anonymized(file.path) }
     let row = addRow(file)
     entries[index].row = row
     return .row(row)
+  }
+
+  /// Gives no file a row any more: what follows goes into another trace.
+  mutating func forgetRows() {
+    for index in entries.indices { entries[index].row = nil }
   }
 
   /// Whether events that name no file are kept: a list of wanted files does not name them.

@@ -12,14 +12,16 @@ public struct RecordingSummary: Sendable {
   /// The option that helps against a cause of loss, by route.
   public var remedies: [GapCause: String] = [:]
 
-  init(
-    output: String, totals: TraceTotals, traceBytes: UInt64, processes: Int, ledger: RecordingLedger, failure: TraceError?
-  ) {
+  /// What else the user should know: pieces, limits.
+  public var notes: [String]
+
+  init(output: String, result: RecordingOutput.Result, processes: Int, failure: TraceError?) {
     self.output = output
-    self.totals = totals
-    self.traceBytes = traceBytes
+    totals = result.totals
+    traceBytes = result.sizeBytes
+    ledger = result.ledger
+    notes = result.notes
     self.processes = processes
-    self.ledger = ledger
     self.failure = failure
   }
 
@@ -35,7 +37,7 @@ public struct RecordingSummary: Sendable {
       "  \(totals.reads) reads of \(ByteCount.text(totals.bytesRead)), \(totals.writes) writes of \(ByteCount.text(totals.bytesWritten)), "
         + "\(count(Int(totals.files), "file")), \(processes == 1 ? "1 process" : "\(processes) processes"), "
         + count(Int(totals.threads), "thread"))
-    lines += ledger.lines.map { "  \($0)" }
+    lines += (notes + ledger.lines).map { "  \($0)" }
     for cause in GapCause.allCases where ledger.losses.contains(where: { $0.cause == cause.name }) {
       if let remedy = remedies[cause] { lines.append("  against '\(cause.explanation)': \(remedy)") }
     }

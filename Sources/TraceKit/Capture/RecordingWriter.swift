@@ -12,12 +12,15 @@ final class RecordingWriter: @unchecked Sendable {
     var bytesWritten: UInt64 = 0
     var processes: Set<Int32> = []
     var mappings: UInt64 = 0
+    /// Files that kept events name.
+    var files = 0
     /// Why writing ended early.
     var failure: TraceError?
   }
   private let queue: CaptureQueue
   private let output: RecordingOutput
   private let stopRecording: @Sendable () -> Void
+  private let nice: Int32?
   private var outcome = Outcome()
   private var thread: WorkerThread?
   /// The state until the thread takes it.
@@ -26,8 +29,11 @@ final class RecordingWriter: @unchecked Sendable {
   private var firstNanoseconds: UInt64 = 0
   private var firstCPUNanoseconds: Int64 = 0
 
-  /// - Parameter stopRecording: called on the writing thread, perhaps repeatedly, when no more events are wanted: a full disk.
-  init(queue: CaptureQueue, output: RecordingOutput, stopRecording: @escaping @Sendable () -> Void) {
+  /// - Parameters:
+  ///   - nice: nice value of the writing thread; nil lets it go ahead where that is allowed.
+  ///   - stopRecording: called on the writing thread, perhaps repeatedly, when no more events are wanted: a full disk, a limit.
+  init(queue: CaptureQueue, output: RecordingOutput, nice: Int32? = nil, stopRecording: @escaping @Sendable () -> Void) {
+    self.nice = nice
     self.queue = queue
     self.output = output
     self.stopRecording = stopRecording
@@ -39,9 +45,10 @@ final class RecordingWriter: @unchecked Sendable {
     firstNanoseconds = UInt64(ctrace_monotonic_ns())
     firstCPUNanoseconds = ctrace_process_cpu_ns()
     pending = RecordingStream(output: output, files: files, epochNanoseconds: epochNanoseconds)
+    let nice = nice
     thread = try WorkerThread {
       // Where it may, it goes ahead of the recorded program: what can't be written in time is lost.
-      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -5)
+      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), nice ?? -5)
       self.run()
     }
   }
@@ -68,11 +75,11 @@ final class RecordingWriter: @unchecked Sendable {
     complete(&ledger)
     var failure = outcome.failure
     if failure == nil {
-      do throws(TraceError) { try output.finish(ledger: ledger, change: change) } catch { failure = error }
+      do throws(TraceError) { ledger = try output.finish(ledger: ledger, change: change) } catch { failure = error }
     }
-    return RecordingSummary(
-      output: output.path, totals: output.totals, traceBytes: output.sizeBytes, processes: outcome.processes.count,
-      ledger: ledger, failure: failure)
+    var result = output.result(ledger: ledger)
+    result.totals.files = UInt64(outcome.files)
+    return RecordingSummary(output: output.path, result: result, processes: outcome.processes.count, failure: failure)
   }
 
   private func run() {
@@ -83,10 +90,11 @@ final class RecordingWriter: @unchecked Sendable {
       let isLast = round.isLast
       stream.absorb(round)
       // The program runs on unrecorded; what was written stays readable.
-      if stream.outcome.failure != nil { stopRecording() }
+      if stream.isStopped { stopRecording() }
       if isLast { break }
     }
     outcome = stream.outcome
+    outcome.files = stream.namedFiles
     let excluded = outcome.ledger.excludedEvents
     outcome.ledger = output.currentLedger()
     outcome.ledger.excludedEvents = excluded
@@ -110,6 +118,10 @@ private struct RecordingStream: ~Copyable {
     self.files = files
     self.epochNanoseconds = epochNanoseconds
   }
+
+  /// Nothing is written any more.
+  var isStopped: Bool { outcome.failure != nil || destination.isStopped }
+  var namedFiles: Int { files.named }
 
   /// Takes a round in, and writes what can't be preceded by anything any more.
   mutating func absorb(_ round: borrowing CaptureRound) {
@@ -151,7 +163,7 @@ private struct RecordingStream: ~Copyable {
       if operation == .write || transfers { outcome.bytesWritten &+= UInt64(record.result) }
     }
     if operation == .map { outcome.mappings += 1 }
-    guard outcome.failure == nil else { return }
+    guard !isStopped else { return }
     window.append(
       TraceEvent(
         startNanoseconds: Int64(bitPattern: record.start_ns &- epochNanoseconds), operation: operation,
@@ -161,7 +173,7 @@ private struct RecordingStream: ~Copyable {
   }
 
   private mutating func accept(_ gap: TraceEvent) {
-    guard outcome.failure == nil else { return }
+    guard !isStopped else { return }
     var event = gap
     event.file = 0
     event.otherFile = 0
@@ -172,7 +184,7 @@ private struct RecordingStream: ~Copyable {
 
   private mutating func merge(before watermark: Int64, isLast: Bool) throws(TraceError) {
     let now = ctrace_monotonic_ns()
-    guard outcome.failure == nil else { return }
+    guard !isStopped else { return }
     // Sorting what waits costs a pass over it, so not for each handful of events.
     let due = now - lastMerge > 50_000_000 || window.count - mergedCount > 65_536
     guard isLast || due else { return }
@@ -180,16 +192,19 @@ private struct RecordingStream: ~Copyable {
     // The window can't be drained into the value that it is part of.
     var output = Output(destination: destination, files: files, excluded: 0)
     files = RecordedFiles(filter: PathFilter(), anonymizer: nil)
-    defer {
-      files = output.files
-      outcome.ledger.excludedEvents += output.excluded
-    }
-    if isLast {
-      try window.drainAll { (event) throws(TraceError) in try output.write(event) }
-    } else {
-      try window.drain(before: watermark) { (event) throws(TraceError) in try output.write(event) }
+    do {
+      defer {
+        files = output.files
+        outcome.ledger.excludedEvents += output.excluded
+      }
+      if isLast {
+        try window.drainAll { (event) throws(TraceError) in try output.write(event) }
+      } else {
+        try window.drain(before: watermark) { (event) throws(TraceError) in try output.write(event) }
+      }
     }
     mergedCount = window.count
+    if !isLast, try destination.advance(to: watermark) { files.forgetRows() }
     if isLast || now - lastFlush > 1_000_000_000 {
       try destination.flush()
       lastFlush = now
@@ -205,6 +220,8 @@ private struct RecordingStream: ~Copyable {
     mutating func write(_ merged: TraceEvent) throws(TraceError) {
       var event = merged
       let destination = destination
+      if destination.isStopped { return }
+      if try destination.prepare(forStart: merged.startNanoseconds) { files.forgetRows() }
       switch files.resolve(merged.file, addRow: { destination.addFile($0) }) {
       case .row(let row): event.file = row
       case .unknown where merged.operation == .gap || files.keepsUnnamed: event.file = TraceEvent.unknownFile

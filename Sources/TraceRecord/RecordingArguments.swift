@@ -1,0 +1,68 @@
+import ArgumentParser
+import TraceKit
+
+/// What every way of recording takes to go on for long: `run`, `attach` and `block` share it.
+struct RecordingArguments: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Begin a new trace, NAME.0001…, NAME.0002…, at this size or after this time, as 1GiB or 10m; twice for both.",
+      valueName: "size|time"))
+  var rotate: [String] = []
+  @Option(help: ArgumentHelp("With --rotate: keep so many pieces and remove older ones.", valueName: "n"))
+  var keep: Int?
+  @Option(help: ArgumentHelp("Stop recording before the trace grows beyond this; the program goes on.", valueName: "size"))
+  var maxSize: String?
+  @Option(help: ArgumentHelp("Nice value of the recorder, -20 to 19 (default: ahead of others where that is allowed).", valueName: "n"))
+  var nice: Int?
+  @Option(help: ArgumentHelp("Memory for what waits to be written.", valueName: "size"))
+  var bufferSize: String = "256M"
+
+  /// The options, checked against each other.
+  func options() throws(TraceError) -> LongRecordingOptions {
+    var options = LongRecordingOptions()
+    for text in rotate { try Self.add(rotation: text, to: &options) }
+    if let keep {
+      guard !rotate.isEmpty else { throw TraceError(.refused, "--keep \(keep): goes with --rotate") }
+      guard keep >= 1 else { throw TraceError(.refused, "--keep \(keep): 1 or more") }
+      options.keep = keep
+    }
+    if let maxSize {
+      options.maximumBytes = try Self.bytes(maxSize, "--max-size", from: 64 << 10, to: 1 << 60)
+      guard rotate.isEmpty else {
+        throw TraceError(.refused, "--max-size stops recording and --rotate goes on: with --rotate, --keep bounds the space")
+      }
+    }
+    if let nice {
+      guard (-20...19).contains(nice) else { throw TraceError(.refused, "--nice \(nice): -20 to 19") }
+      options.nice = Int32(nice)
+    }
+    options.bufferBytes = Int(try Self.bytes(bufferSize, "--buffer-size", from: 1 << 20, to: 64 << 30))
+    return options
+  }
+
+  /// `1GiB` or `10m`. A plain number could be either; `m` is minutes and `M` mebibytes.
+  private static func add(rotation text: String, to options: inout LongRecordingOptions) throws(TraceError) {
+    let shown = PrintableText.escaped(text)
+    let wrong = TraceError(.refused, "--rotate \(shown): a size of 64K or more, as 1GiB, or a time of 1s or more, as 10m")
+    let isTime = ["s", "m", "h"].contains { text.hasSuffix($0) }
+    if isTime, options.rotateNanoseconds == nil, let time = DurationText.nanoseconds(text), time >= 1_000_000_000 {
+      options.rotateNanoseconds = time
+    } else if !isTime, options.rotateBytes == nil, text.last.map({ !$0.isNumber }) == true, let bytes = ByteCount.bytes(text),
+      bytes >= 65_536
+    {
+      options.rotateBytes = bytes
+    } else {
+      throw wrong
+    }
+  }
+
+  private static func bytes(
+    _ text: String, _ flag: String, from least: UInt64, to most: UInt64
+  ) throws(TraceError) -> UInt64 {
+    guard let bytes = ByteCount.bytes(text), bytes >= least, bytes <= most else {
+      throw TraceError(
+        .refused, "\(flag) \(PrintableText.escaped(text)): \(ByteCount.text(least)) to \(ByteCount.text(most)), as 512K, 64M or 1GiB")
+    }
+    return bytes
+  }
+}

@@ -12,6 +12,11 @@ struct RecordingArguments: ParsableArguments {
   var keep: Int?
   @Option(help: ArgumentHelp("Stop recording before the trace grows beyond this; the program goes on.", valueName: "size"))
   var maxSize: String?
+  @Option(
+    help: ArgumentHelp(
+      "Record 1 of N files, or with 1/N,threads 1 of N threads, as 1/8: all requests of those and none of the others.",
+      valueName: "1/n"))
+  var sample: String?
   @Option(help: ArgumentHelp("Nice value of the recorder, -20 to 19 (default: ahead of others where that is allowed).", valueName: "n"))
   var nice: Int?
   @Option(help: ArgumentHelp("Memory for what waits to be written.", valueName: "size"))
@@ -32,6 +37,7 @@ struct RecordingArguments: ParsableArguments {
         throw TraceError(.refused, "--max-size stops recording and --rotate goes on: with --rotate, --keep bounds the space")
       }
     }
+    if let sample { options.sample = try Self.sample(sample) }
     if let nice {
       guard (-20...19).contains(nice) else { throw TraceError(.refused, "--nice \(nice): -20 to 19") }
       options.nice = Int32(nice)
@@ -54,6 +60,17 @@ struct RecordingArguments: ParsableArguments {
     } else {
       throw wrong
     }
+  }
+
+  /// `1/8`, `1/8,files`, `1/8,threads`.
+  private static func sample(_ text: String) throws(TraceError) -> SampleRule {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+    let unit = parts.count == 2 ? SampleRule.Unit(rawValue: String(parts[1])) : parts.count == 1 ? .files : nil
+    let numbers = parts[0].split(separator: "/", omittingEmptySubsequences: false)
+    guard let unit, numbers.count == 2, numbers[0] == "1", let oneIn = UInt32(numbers[1]), oneIn >= 2 else {
+      throw TraceError(.refused, "--sample \(PrintableText.escaped(text)): 1/N with N of 2 or more, as 1/8 or 1/8,threads")
+    }
+    return SampleRule(unit: unit, oneIn: UInt64(oneIn))
   }
 
   private static func bytes(

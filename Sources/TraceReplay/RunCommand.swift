@@ -34,6 +34,7 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Only files whose recorded path matches; repeatable.", valueName: "glob")) var file: [String] = []
   @Option(help: "Replay the trace this many times, one after the other.") var loops = 1
   @Option(help: "Later than this counts as late.", transform: parseDuration) var lagBudget: Int64 = 1_000_000
+  @Flag(help: "Refuse a trace that is known to miss requests, or was not closed.") var requireLossless = false
   @Flag(help: "Exit with 1 when the replay is not faithful.") var requireFaithful = false
   @Option(help: "Write the report as JSON; - is standard output, in place of the text.") var json: String?
   @Option(help: "Write the replay itself as a trace.") var log: String?
@@ -58,7 +59,10 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     StopSignal.install()
+    let recording = try TraceReader(path: trace)
+    if requireLossless { try recording.requireLossless() }
     let replayer = try Replayer(tracePath: trace, options: options())
+    if !quiet { recording.recordingNotes.forEach { TraceReplay.complain("note: \($0)") } }
     if !quiet { replayer.warnings.forEach { TraceReplay.complain("warning: \($0)") } }
     if dryRun {
       print(try replayer.dryRun().text, terminator: "")

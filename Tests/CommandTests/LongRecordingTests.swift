@@ -111,11 +111,90 @@ struct LongRecordingTests {
     #expect(ledger.losses.map(\.cause) == ["stopped"])
   }
 
+  @Test func aSampleHasAllRequestsOfSomeFilesAndNoneOfTheOthers() throws {
+    let program = try compileC(
+      """
+      #include <fcntl.h>
+      #include <stdio.h>
+      #include <unistd.h>
+      int main() {
+        for (int round = 0; round < 3; round++)
+          for (int i = 0; i < 200; i++) {
+            char name[20];
+            sprintf(name, "file-%d", i);
+            int fd = open(name, O_RDWR | O_CREAT, 0600);
+            pwrite(fd, "x", 1, round);
+            close(fd);
+          }
+        return 0;
+      }
+      """, in: folder)
+    let result = try record([program], to: output, options: ["--sample", "1/4"], in: folder.path)
+    let trace = try RecordedTrace(output)
+    var perFile: [UInt32: Int] = [:]
+    for event in trace.events { perFile[event.file, default: 0] += 1 }
+    #expect(perFile.count > 25 && perFile.count < 80 && Set(perFile.values) == [9])
+    #expect(trace.metadata.sample == SampleRule(unit: .files, oneIn: 4) && trace.totals?.lossless == true)
+    let sampling = try #require(trace.metadata.ledger?.sampling)
+    #expect(sampling.met == 200 && sampling.recorded == UInt64(perFile.count))
+    #expect(sampling.eventsLeftOut == UInt64(9 * (200 - perFile.count)))
+    #expect(result.stderr.contains("sample: 1 of 4 files"))
+    #expect(try run(traceRecord, ["info", output]).stdout.contains("1 of 4 files"))
+    #expect(
+      try run(traceReplay, ["run", "--engine", "null", "--speed", "max", output]).stderr.contains("a sample, recorded of 1 of 4 files"))
+    // The same files again.
+    let names = Set(trace.files.map(\.displayPath))
+    try record([program], to: output, options: ["--sample", "1/4", "--force"], in: folder.path)
+    #expect(Set(try RecordedTrace(output).files.map(\.displayPath)) == names)
+  }
+
+  @Test func aSampleOfThreadsHasAllRequestsOfSomeThreads() throws {
+    let program = try compileC(
+      """
+      #include <fcntl.h>
+      #include <pthread.h>
+      #include <unistd.h>
+      static void *work(void *argument) {
+        int fd = open("data", O_RDWR | O_CREAT, 0600);
+        for (int i = 0; i < 10; i++) pwrite(fd, "x", 1, i);
+        close(fd);
+        return 0;
+      }
+      int main() {
+        for (int round = 0; round < 25; round++) {
+          pthread_t ids[4];
+          for (int i = 0; i < 4; i++) pthread_create(&ids[i], 0, work, 0);
+          for (int i = 0; i < 4; i++) pthread_join(ids[i], 0);
+        }
+        return 0;
+      }
+      """, in: folder)
+    try record([program], to: output, options: ["--sample", "1/3,threads"], in: folder.path)
+    let trace = try RecordedTrace(output)
+    var perThread: [Int32: Int] = [:]
+    for event in trace.events { perThread[event.threadID, default: 0] += 1 }
+    #expect(perThread.count > 10 && perThread.count < 70 && Set(perThread.values) == [12])
+    let sampling = try #require(trace.metadata.ledger?.sampling)
+    #expect(sampling.met == 100 && sampling.recorded == UInt64(perThread.count))
+  }
+
+  @Test func replayRefusesLossesOnRequest() throws {
+    try record([try writer(), "20000", "0"], to: output, options: ["--max-size", "64K"], in: folder.path)
+    let replay = ["run", "--engine", "null", "--speed", "max", output]
+    let warned = try run(traceReplay, replay)
+    #expect(warned.status == 0 && warned.stderr.contains("requests are missing"))
+    let refused = try run(traceReplay, replay + ["--require-lossless"])
+    #expect(refused.status != 0 && refused.stderr.contains("not lossless, 1 gaps with an unknown number of requests"))
+    try record([try writer(), "100", "0"], to: output, options: ["--force"], in: folder.path)
+    #expect(try run(traceReplay, replay + ["--require-lossless"]).status == 0)
+  }
+
   @Test func optionsThatContradictEachOtherAreRefused() throws {
     for (options, word) in [
       (["--keep", "3"], "--rotate"), (["--rotate", "5"], "--rotate 5"), (["--rotate", "1M", "--rotate", "2M"], "--rotate 2M"),
       (["--rotate", "1M", "--max-size", "1G"], "--keep"), (["--max-size", "1"], "64.0 KiB"), (["--nice", "20"], "-20 to 19"),
       (["--buffer-size", "1K"], "1.00 MiB"), (["--rotate", "1M", "--keep", "0"], "1 or more"),
+      (["--sample", "2/3"], "1/N"), (["--sample", "1/1"], "1/N"), (["--sample", "1/4,bytes"], "1/N"),
     ] {
       let result = try record(["true"], to: output, options: options)
       #expect(result.status == 125 && result.stderr.contains(word), "\(options): \(result.stderr)")

@@ -7,6 +7,8 @@ public struct LongRecordingOptions: Sendable {
   public var keep: Int?
   /// Recording stops before the trace grows beyond this.
   public var maximumBytes: UInt64?
+  /// Record some files or threads only.
+  public var sample: SampleRule?
   /// Nice value of the recorder's threads; nil lets them go ahead of others where that is allowed.
   public var nice: Int32?
   /// Memory for what was drained and is not written yet.

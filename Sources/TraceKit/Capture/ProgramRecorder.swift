@@ -72,7 +72,7 @@ public enum ProgramRecorder {
     let queue = CaptureQueue(limitBytes: options.long.bufferBytes)
     let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
     let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
-    let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer)
+    let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer, sample: options.long.sample)
     try recording.start(files: files, epochNanoseconds: epoch)
     try collector.start()
     if options.waitForAll { ctrace_adopt_orphans() }
@@ -129,6 +129,7 @@ public enum ProgramRecorder {
     } else {
       // Arguments, patterns and the host's name are names too.
       metadata.anonymized = true
+      metadata.options = options.long.described
       metadata.host?.hostName = ""
     }
     metadata.costPerEventNanoseconds = RecordingCost.measure(options)

@@ -56,6 +56,8 @@ final class RecordingOutput: @unchecked Sendable {
     path: String, metadata: TraceMetadata, options: TraceWriter.Options, long: LongRecordingOptions = LongRecordingOptions()
   ) throws(TraceError) {
     self.path = path
+    var metadata = metadata
+    metadata.sample = long.sample
     self.metadata = metadata
     self.long = long
     isRotating = long.isRotating
@@ -79,6 +81,8 @@ final class RecordingOutput: @unchecked Sendable {
     Piece(number: number, writer: try TraceWriter(path: path, metadata: metadata, options: options), tally: tally)
   }
 
+  var sample: SampleRule? { long.sample }
+
   // MARK: Writing
 
   func addFile(_ file: TraceFile) -> UInt32 { piece.writer.addFile(file) }
@@ -98,7 +102,8 @@ final class RecordingOutput: @unchecked Sendable {
 
   private var isFull: Bool {
     guard let limit = long.rotateBytes else { return false }
-    return piece.writer.sizeBytes + piece.writer.largestBlockBytes >= limit
+    // The next block may be larger than any so far.
+    return piece.writer.sizeBytes + piece.writer.largestBlockBytes * 5 / 4 + piece.writer.closingBytes >= limit
   }
 
   func append(_ event: TraceEvent) throws(TraceError) {

@@ -44,7 +44,7 @@ final class RecordingWriter: @unchecked Sendable {
     self.epochNanoseconds = epochNanoseconds
     firstNanoseconds = UInt64(ctrace_monotonic_ns())
     firstCPUNanoseconds = ctrace_process_cpu_ns()
-    pending = RecordingStream(output: output, files: files, epochNanoseconds: epochNanoseconds)
+    pending = RecordingStream(output: output, files: files, sample: output.sample, epochNanoseconds: epochNanoseconds)
     let nice = nice
     thread = try WorkerThread {
       // Where it may, it goes ahead of the recorded program: what can't be written in time is lost.
@@ -95,9 +95,10 @@ final class RecordingWriter: @unchecked Sendable {
     }
     outcome = stream.outcome
     outcome.files = stream.namedFiles
-    let excluded = outcome.ledger.excludedEvents
+    let (excluded, sampling) = (outcome.ledger.excludedEvents, stream.sampling)
     outcome.ledger = output.currentLedger()
     outcome.ledger.excludedEvents = excluded
+    outcome.ledger.sampling = sampling
   }
 }
 
@@ -106,6 +107,9 @@ private struct RecordingStream: ~Copyable {
   private let destination: RecordingOutput
   private let epochNanoseconds: UInt64
   private var files: RecordedFiles
+  private let sample: SampleRule?
+  private var threads: ThreadSample
+  private var leftOut: UInt64 = 0
   private var window = ReorderWindow()
   private(set) var outcome = RecordingWriter.Outcome()
   private var lastFlush: Int64 = 0
@@ -113,7 +117,9 @@ private struct RecordingStream: ~Copyable {
   private var mergedCount = 0
   private var readyBefore = Int64.min
 
-  init(output: RecordingOutput, files: RecordedFiles, epochNanoseconds: UInt64) {
+  init(output: RecordingOutput, files: RecordedFiles, sample: SampleRule?, epochNanoseconds: UInt64) {
+    self.sample = sample
+    threads = ThreadSample(sample)
     destination = output
     self.files = files
     self.epochNanoseconds = epochNanoseconds
@@ -122,6 +128,12 @@ private struct RecordingStream: ~Copyable {
   /// Nothing is written any more.
   var isStopped: Bool { outcome.failure != nil || destination.isStopped }
   var namedFiles: Int { files.named }
+  /// What the sample came to; nil without one.
+  var sampling: RecordingLedger.Sampling? {
+    guard let sample else { return nil }
+    let counts = sample.unit == .files ? files.sampled : threads.counts
+    return .init(unit: sample.unit.rawValue, oneIn: sample.oneIn, recorded: counts.recorded, met: counts.met, eventsLeftOut: leftOut)
+  }
 
   /// Takes a round in, and writes what can't be preceded by anything any more.
   mutating func absorb(_ round: borrowing CaptureRound) {
@@ -190,11 +202,13 @@ private struct RecordingStream: ~Copyable {
     guard isLast || due else { return }
     lastMerge = now
     // The window can't be drained into the value that it is part of.
-    var output = Output(destination: destination, files: files, excluded: 0)
+    var output = Output(destination: destination, files: files, threads: threads)
     files = RecordedFiles(filter: PathFilter(), anonymizer: nil)
     do {
       defer {
         files = output.files
+        threads = output.threads
+        leftOut += output.leftOut
         outcome.ledger.excludedEvents += output.excluded
       }
       if isLast {
@@ -215,23 +229,33 @@ private struct RecordingStream: ~Copyable {
   private struct Output {
     let destination: RecordingOutput
     var files: RecordedFiles
-    var excluded: UInt64
+    var threads: ThreadSample
+    var excluded: UInt64 = 0
+    var leftOut: UInt64 = 0
 
     mutating func write(_ merged: TraceEvent) throws(TraceError) {
       var event = merged
       let destination = destination
       if destination.isStopped { return }
       if try destination.prepare(forStart: merged.startNanoseconds) { files.forgetRows() }
+      guard merged.operation == .gap || threads.keeps(merged) else {
+        leftOut += 1
+        return
+      }
       switch files.resolve(merged.file, addRow: { destination.addFile($0) }) {
       case .row(let row): event.file = row
       case .unknown where merged.operation == .gap || files.keepsUnnamed: event.file = TraceEvent.unknownFile
-      case .unknown, .excluded:
+      case .unsampled,
+        .unknown where files.sample != nil:
+        leftOut += 1
+        return
+      case .unknown, .excluded, .unsampled:
         excluded += 1
         return
       }
       switch files.resolve(merged.otherFile, addRow: { destination.addFile($0) }) {
       case .row(let row): event.otherFile = row
-      case .unknown, .excluded: event.otherFile = TraceEvent.unknownFile
+      case .unknown, .excluded, .unsampled: event.otherFile = TraceEvent.unknownFile
       }
       try destination.append(event)
     }

@@ -66,6 +66,8 @@ extension TraceInformation {
     if let cost = metadata.costPerEventNanoseconds {
       field("cost", "\(Decimal.text(cost, digits: 1)) ns an event, as measured on that host")
     }
+    if let sample = metadata.sample { field("sample", sample.text) }
+    if let piece = metadata.piece { field("piece", "\(piece)") }
     if metadata.anonymized == true { field("paths", "anonymized") }
     if let replayed = metadata.replayedDigest { field("replay of", PrintableText.escaped(replayed)) }
     if let summary = metadata.summary, !summary.isEmpty { field("notes", Self.pairs(summary)) }
@@ -271,9 +273,14 @@ extension TraceInformation {
       ("cost_per_event_ns", .number(metadata.costPerEventNanoseconds)),
       ("compression_level", .integer(metadata.compressionLevel.map { Int64($0) })), ("anonymized", .boolean(metadata.anonymized)),
       ("replayed_digest", .text(metadata.replayedDigest)), ("summary", Self.table(metadata.summary)),
+      ("sample", metadata.sample.map { Self.sampleJSON($0) } ?? .null), ("piece", .integer(metadata.piece.map { Int64($0) })),
       ("ledger", metadata.ledger?.json ?? .null),
     ]
     return .object(origin + conditions)
+  }
+
+  private static func sampleJSON(_ sample: SampleRule) -> JSONNode {
+    .object([("unit", .text(sample.unit.rawValue)), ("one_in", .unsigned(sample.oneIn))])
   }
 
   private static func table(_ values: [String: String]?) -> JSONNode {

@@ -27,6 +27,8 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
   public var summary: [String: String]?
   /// What a recording saw, missed and cost; nil in traces that no recorder closed.
   public var ledger: RecordingLedger?
+  /// The recording is of some files or threads only.
+  public var sample: SampleRule?
   /// Number of this trace among the pieces of one recording, from 1; nil for one that is not in pieces.
   public var piece: Int?
 
@@ -41,6 +43,6 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
     case compressionLevel = "compression_level"
     case anonymized
     case replayedDigest = "replayed_digest"
-    case summary, ledger, piece
+    case summary, ledger, sample, piece
   }
 }

@@ -165,8 +165,12 @@ public final class TraceWriter {
     guard let maximumBytes else { return true }
     let rows = pendingFiles.reduce(0) { $0 + UInt64($1.path.count) + 96 }
     let pending = rows + (eventCount > 0 ? UInt64(eventBlock.count) : 0)
-    let closing = UInt64((index.count + 8) * TraceFormat.indexEntryBytes + 4 * TraceFormat.blockHeaderBytes) + closingReserveBytes
-    return sizeBytes + pending + closing <= maximumBytes
+    return sizeBytes + pending + closingBytes <= maximumBytes
+  }
+
+  /// At most what closing the trace takes.
+  var closingBytes: UInt64 {
+    UInt64((index.count + 8) * TraceFormat.indexEntryBytes + 4 * TraceFormat.blockHeaderBytes) + closingReserveBytes
   }
 
   /// The events that did not fit, in order; they and the rows that only they name are forgotten.

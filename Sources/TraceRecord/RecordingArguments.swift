@@ -8,10 +8,22 @@ struct RecordingArguments: ParsableArguments {
       "Begin a new trace, NAME.0001…, NAME.0002…, at this size or after this time, as 1GiB or 10m; twice for both.",
       valueName: "size|time"))
   var rotate: [String] = []
-  @Option(help: ArgumentHelp("With --rotate: keep so many pieces and remove older ones.", valueName: "n"))
+  @Option(help: ArgumentHelp("With --rotate or --last: keep so many traces and remove older ones.", valueName: "n"))
   var keep: Int?
   @Option(help: ArgumentHelp("Stop recording before the trace grows beyond this; the program goes on.", valueName: "size"))
   var maxSize: String?
+  @Option(
+    help: ArgumentHelp(
+      "Keep the last so long in memory and write nothing until a trigger comes, then NAME.0001…: SIGUSR1, 'trace-record trigger' or --when.",
+      valueName: "time"))
+  var last: String?
+  @Option(help: ArgumentHelp("With --last: most memory for its events.", valueName: "size"))
+  var lastMemory: String = "256M"
+  @Option(
+    help: ArgumentHelp(
+      "With --last: write when this happens: 'latency > 100ms', 'fsync latency > 1s', 'errors', 'error EIO,ENOSPC', 'failure' (of the program), 'end'; may be repeated.",
+      valueName: "condition"))
+  var when: [String] = []
   @Option(
     help: ArgumentHelp(
       "Record 1 of N files, or with 1/N,threads 1 of N threads, as 1/8: all requests of those and none of the others.",
@@ -27,7 +39,7 @@ struct RecordingArguments: ParsableArguments {
     var options = LongRecordingOptions()
     for text in rotate { try Self.add(rotation: text, to: &options) }
     if let keep {
-      guard !rotate.isEmpty else { throw TraceError(.refused, "--keep \(keep): goes with --rotate") }
+      guard !rotate.isEmpty || last != nil else { throw TraceError(.refused, "--keep \(keep): goes with --rotate or --last") }
       guard keep >= 1 else { throw TraceError(.refused, "--keep \(keep): 1 or more") }
       options.keep = keep
     }
@@ -37,6 +49,7 @@ struct RecordingArguments: ParsableArguments {
         throw TraceError(.refused, "--max-size stops recording and --rotate goes on: with --rotate, --keep bounds the space")
       }
     }
+    try addMemory(to: &options)
     if let sample { options.sample = try Self.sample(sample) }
     if let nice {
       guard (-20...19).contains(nice) else { throw TraceError(.refused, "--nice \(nice): -20 to 19") }
@@ -44,6 +57,30 @@ struct RecordingArguments: ParsableArguments {
     }
     options.bufferBytes = Int(try Self.bytes(bufferSize, "--buffer-size", from: 1 << 20, to: 64 << 30))
     return options
+  }
+
+  private func addMemory(to options: inout LongRecordingOptions) throws(TraceError) {
+    guard let last else {
+      guard when.isEmpty else { throw TraceError(.refused, "--when: goes with --last") }
+      return
+    }
+    guard rotate.isEmpty, maxSize == nil else {
+      throw TraceError(.refused, "--last keeps events in memory: --rotate and --max-size don't go with it; --keep bounds the traces")
+    }
+    guard let time = DurationText.nanoseconds(last), time >= 1_000_000, time <= 7 * 86_400_000_000_000 else {
+      throw TraceError(.refused, "--last \(PrintableText.escaped(last)): 1ms to 168h, as 30s")
+    }
+    options.lastNanoseconds = time
+    options.lastBytes = try Self.bytes(lastMemory, "--last-memory", from: 1 << 20, to: 1 << 40)
+    for text in when {
+      guard let condition = TriggerCondition(text) else {
+        throw TraceError(
+          .refused,
+          "--when '\(PrintableText.escaped(text))': [OPERATION] latency > TIME, [OPERATION] errors, [OPERATION] error EIO,…, failure, or end"
+        )
+      }
+      options.triggers.append(condition)
+    }
   }
 
   /// `1GiB` or `10m`. A plain number could be either; `m` is minutes and `M` mebibytes.

@@ -66,9 +66,9 @@ public enum ProgramRecorder {
 
   private static func prepare(_ options: RecordingOptions, _ session: PreloadSession) throws(TraceError) -> Running {
     let environment = try environment(options, session)
-    let signals = ChildProcess.blockSignals()
+    let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let epoch = UInt64(ctrace_monotonic_ns())
-    let output = try makeOutput(options)
+    let output = try makeOutput(options, epochNanoseconds: epoch)
     let queue = CaptureQueue(limitBytes: options.long.bufferBytes)
     let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
     let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
@@ -117,7 +117,7 @@ public enum ProgramRecorder {
     return entries + ["LD_PRELOAD=\(libraries)", "\(PreloadSession.variable)=\(session.folder)"]
   }
 
-  private static func makeOutput(_ options: RecordingOptions) throws(TraceError) -> RecordingOutput {
+  private static func makeOutput(_ options: RecordingOptions, epochNanoseconds: UInt64) throws(TraceError) -> RecordingOutput {
     var metadata = TraceMetadata(source: "preload")
     metadata.epochUnixNanoseconds = ctrace_realtime_ns()
     metadata.host = HostFacts.current()
@@ -136,17 +136,25 @@ public enum ProgramRecorder {
     var writerOptions = TraceWriter.Options()
     writerOptions.overwrite = options.overwrite
     writerOptions.compressionLevel = options.compressionLevel
-    return try RecordingOutput(path: options.output, metadata: metadata, options: writerOptions, long: options.long)
+    return try RecordingOutput(
+      path: options.output, metadata: metadata, options: writerOptions, long: options.long, epochNanoseconds: epochNanoseconds)
   }
 
   // MARK: After
+
+  /// How the program failed, from its wait(2) status; nil when it did not.
+  private static func programFailure(_ status: Int32) -> String? {
+    if ctrace_signaled(status) != 0 { return "ended by signal \(ctrace_term_signal(status))" }
+    let own = ctrace_exit_status(status)
+    return own == 0 ? nil : "ended with status \(own)"
+  }
 
   private static func finish(
     _ options: RecordingOptions, _ running: Running, _ result: RecordingWriter.Outcome,
     kernelBytes: (read: UInt64, written: UInt64)?, living: Int, status: Int32
   ) -> RecordingSummary {
     let shared = running.session.shared.pointee
-    var summary = running.recording.finish { ledger in
+    var summary = running.recording.finish(programFailure: programFailure(status)) { ledger in
       let explanation = "calls inside libc: the loader, stdio"
       ledger.coverage = [
         .init(

@@ -67,15 +67,18 @@ final class RecordingWriter: @unchecked Sendable {
   /// Closes the trace, after `join`, and says what the recording amounts to.
   /// - Parameters:
   ///   - complete: adds coverage, blind spots and what else the route knows to the ledger.
+  ///   - programFailure: how the recorded program failed, for triggers that ask for that; nil when it did not.
   ///   - change: last changes to the metadata.
   func finish(
-    _ complete: (inout RecordingLedger) -> Void, metadata change: (inout TraceMetadata) -> Void = { _ in }
+    programFailure: String? = nil, _ complete: (inout RecordingLedger) -> Void, metadata change: (inout TraceMetadata) -> Void = { _ in }
   ) -> RecordingSummary {
     var ledger = outcome.ledger
     complete(&ledger)
     var failure = outcome.failure
     if failure == nil {
-      do throws(TraceError) { ledger = try output.finish(ledger: ledger, change: change) } catch { failure = error }
+      do throws(TraceError) { ledger = try output.finish(ledger: ledger, programFailure: programFailure, change: change) } catch {
+        failure = error
+      }
     }
     var result = output.result(ledger: ledger)
     result.totals.files = UInt64(outcome.files)
@@ -86,7 +89,10 @@ final class RecordingWriter: @unchecked Sendable {
     // A local value: as properties of this object its parts would be checked for exclusive access at each event.
     var stream = pending.take()!
     while true {
-      let round = queue.take()
+      guard let round = queue.take(waitingMilliseconds: 100) else {
+        stream.tick()
+        continue
+      }
       let isLast = round.isLast
       stream.absorb(round)
       // The program runs on unrecorded; what was written stays readable.
@@ -143,6 +149,17 @@ private struct RecordingStream: ~Copyable {
     // another ring; what starts before the last round's has its definition in hand.
     do throws(TraceError) { try merge(before: readyBefore, isLast: round.isLast) } catch { outcome.failure = error }
     readyBefore = max(readyBefore, round.watermark)
+    tick()
+  }
+
+  /// What is to be done from time to time, also when nothing comes.
+  mutating func tick() {
+    guard !isStopped, let end = destination.dueDump() else { return }
+    do throws(TraceError) {
+      // A call in flight may hold back what ended since; it is not waited for.
+      try merge(before: max(readyBefore, Int64(bitPattern: end &- epochNanoseconds) &+ 1), isLast: false, isForced: true)
+      destination.dump()
+    } catch { outcome.failure = error }
   }
 
   // MARK: Rounds
@@ -194,12 +211,12 @@ private struct RecordingStream: ~Copyable {
 
   // MARK: The trace
 
-  private mutating func merge(before watermark: Int64, isLast: Bool) throws(TraceError) {
+  private mutating func merge(before watermark: Int64, isLast: Bool, isForced: Bool = false) throws(TraceError) {
     let now = ctrace_monotonic_ns()
     guard !isStopped else { return }
     // Sorting what waits costs a pass over it, so not for each handful of events.
     let due = now - lastMerge > 50_000_000 || window.count - mergedCount > 65_536
-    guard isLast || due else { return }
+    guard isLast || isForced || due else { return }
     lastMerge = now
     // The window can't be drained into the value that it is part of.
     var output = Output(destination: destination, files: files, threads: threads)

@@ -68,6 +68,7 @@ extension TraceInformation {
     }
     if let sample = metadata.sample { field("sample", sample.text) }
     if let piece = metadata.piece { field("piece", "\(piece)") }
+    if let trigger = metadata.trigger { field("trigger", PrintableText.escaped(trigger)) }
     if metadata.anonymized == true { field("paths", "anonymized") }
     if let replayed = metadata.replayedDigest { field("replay of", PrintableText.escaped(replayed)) }
     if let summary = metadata.summary, !summary.isEmpty { field("notes", Self.pairs(summary)) }
@@ -274,6 +275,7 @@ extension TraceInformation {
       ("compression_level", .integer(metadata.compressionLevel.map { Int64($0) })), ("anonymized", .boolean(metadata.anonymized)),
       ("replayed_digest", .text(metadata.replayedDigest)), ("summary", Self.table(metadata.summary)),
       ("sample", metadata.sample.map { Self.sampleJSON($0) } ?? .null), ("piece", .integer(metadata.piece.map { Int64($0) })),
+      ("trigger", .text(metadata.trigger)),
       ("ledger", metadata.ledger?.json ?? .null),
     ]
     return .object(origin + conditions)

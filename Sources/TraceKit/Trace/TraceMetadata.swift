@@ -32,6 +32,9 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
   /// Number of this trace among the pieces of one recording, from 1; nil for one that is not in pieces.
   public var piece: Int?
 
+  /// What made a recorder that keeps the last events in memory write this trace, in words.
+  public var trigger: String?
+
   public init(source: String) { self.source = source }
 
   enum CodingKeys: String, CodingKey {
@@ -43,6 +46,6 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
     case compressionLevel = "compression_level"
     case anonymized
     case replayedDigest = "replayed_digest"
-    case summary, ledger, sample, piece
+    case summary, ledger, sample, piece, trigger
   }
 }

@@ -92,6 +92,10 @@ void ctrace_count_signal(int signal) {
   pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 unsigned ctrace_signal_count(void) { return __atomic_load_n(&counted_signals, __ATOMIC_RELAXED); }
+int ctrace_terminal_columns(int fd) {
+  struct winsize size;
+  return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
 const char *ctrace_error_name(int code) { return strerrorname_np(code); }
 
 static socklen_t abstract_address(const char *name, struct sockaddr_un *address) {

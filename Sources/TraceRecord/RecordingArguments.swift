@@ -29,6 +29,8 @@ struct RecordingArguments: ParsableArguments {
       "Record 1 of N files, or with 1/N,threads 1 of N threads, as 1/8: all requests of those and none of the others.",
       valueName: "1/n"))
   var sample: String?
+  @Flag(help: "Show rate, bytes, latencies and drops on stderr, renewed each second.")
+  var live = false
   @Option(help: ArgumentHelp("Nice value of the recorder, -20 to 19 (default: ahead of others where that is allowed).", valueName: "n"))
   var nice: Int?
   @Option(help: ArgumentHelp("Memory for what waits to be written.", valueName: "size"))
@@ -37,6 +39,7 @@ struct RecordingArguments: ParsableArguments {
   /// The options, checked against each other.
   func options() throws(TraceError) -> LongRecordingOptions {
     var options = LongRecordingOptions()
+    options.isLive = live
     for text in rotate { try Self.add(rotation: text, to: &options) }
     if let keep {
       guard !rotate.isEmpty || last != nil else { throw TraceError(.refused, "--keep \(keep): goes with --rotate or --last") }

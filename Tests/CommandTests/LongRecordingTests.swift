@@ -178,6 +178,23 @@ struct LongRecordingTests {
     #expect(sampling.met == 100 && sampling.recorded == UInt64(perThread.count))
   }
 
+  @Test func theLiveViewIsALineASecond() throws {
+    let result = try record([try writer(), "4000", "300"], to: output, options: ["--live", "--quiet"], in: folder.path)
+    let lines = result.stderr.split(separator: "\n")
+    #expect(!lines.isEmpty && lines.allSatisfy { $0.contains(" events/s | ") && $0.contains("p99") && $0.contains("dropped 0") })
+    #expect(result.stdout == "finished")
+  }
+
+  @Test(.enabled(if: installed("script") != nil, "no script(1)")) func onATerminalTheLiveViewTakesOneLine() throws {
+    let command = "stty cols 60; \(traceRecord) run --no-calibration --live --quiet -o \(output) -- \(try writer()) 4000 300"
+    let result = try run("script", ["-qec", command, "/dev/null"], in: folder.path)
+    let shown = result.stdout.components(separatedBy: "\u{1b}[K").filter { $0.contains("events/s") }
+    // Back to the start of the line each time, and never longer than it is.
+    let fits = shown.allSatisfy { text in text.unicodeScalars.firstIndex(of: "\r").map { text[..<$0].count < 60 } == true }
+    #expect(!shown.isEmpty && fits, "\(result.stdout.debugDescription)")
+    #expect(result.stdout.hasSuffix("\u{1b}[K"))
+  }
+
   @Test func replayRefusesLossesOnRequest() throws {
     try record([try writer(), "20000", "0"], to: output, options: ["--max-size", "64K"], in: folder.path)
     let replay = ["run", "--engine", "null", "--speed", "max", output]

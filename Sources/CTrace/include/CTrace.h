@@ -69,6 +69,8 @@ void ctrace_set_stop_signal(int signal);
 void ctrace_count_signal(int signal);
 /// How often the counted signal came.
 unsigned ctrace_signal_count(void);
+/// Columns of the terminal at `fd`, or 0.
+int ctrace_terminal_columns(int fd);
 /// The name of an errno (`EIO`), or NULL.
 const char *ctrace_error_name(int code);
 /// Listens on, or connects to, a local stream socket with an abstract name (without the leading NUL); -1 with errno on failure.

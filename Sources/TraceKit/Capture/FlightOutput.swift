@@ -52,6 +52,7 @@ final class FlightOutput: RecordingSink {
   // MARK: Events
 
   var isStopped: Bool { false }
+  var storedBytes: UInt64 { window.bytes }
   func addFile(_ file: TraceFile) -> UInt32 { window.addFile(file) }
   func prepare(forStart start: Int64) -> Bool { window.renewNames(at: start) }
   func flush() { window.flush() }

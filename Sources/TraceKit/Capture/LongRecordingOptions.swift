@@ -21,6 +21,8 @@ public struct LongRecordingOptions: Sendable {
   public var nice: Int32?
   /// Memory for what was drained and is not written yet.
   public var bufferBytes = 256 << 20
+  /// Show rates, latencies and losses while the recording runs.
+  public var isLive = false
   /// Takes sentences for the user while the recording runs.
   public var report: @Sendable (String) -> Void = { StandardError.write("trace-record: \($0)\n") }
 

@@ -114,6 +114,8 @@ final class PieceOutput: RecordingSink {
     return true
   }
 
+  var storedBytes: UInt64 { finished.sizeBytes + piece.writer.sizeBytes }
+
   /// No more events are wanted: a limit was reached.
   var isStopped: Bool { stopNanoseconds != nil }
 

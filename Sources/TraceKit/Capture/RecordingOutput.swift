@@ -14,6 +14,7 @@ final class RecordingOutput: @unchecked Sendable {
   let path: String
   let sample: SampleRule?
   private let sink: any RecordingSink
+  private let live: LiveView?
 
   /// Creates the trace, where one is written from the start. `metadata` names the route (`source`) and the cost of an event
   /// where it was measured.
@@ -31,20 +32,36 @@ final class RecordingOutput: @unchecked Sendable {
     } else {
       sink = try PieceOutput(path: path, metadata: metadata, options: options, long: long)
     }
+    live = long.isLive ? try LiveView() : nil
   }
 
   var isStopped: Bool { sink.isStopped }
   func addFile(_ file: TraceFile) -> UInt32 { sink.addFile(file) }
   func prepare(forStart start: Int64) throws(TraceError) -> Bool { try sink.prepare(forStart: start) }
-  func append(_ event: TraceEvent) throws(TraceError) { try sink.append(event) }
+  func append(_ event: TraceEvent) throws(TraceError) {
+    if let live { live.counts.count(event) }
+    try sink.append(event)
+  }
   func flush() throws(TraceError) { try sink.flush() }
-  func advance(to watermark: Int64) throws(TraceError) -> Bool { try sink.advance(to: watermark) }
+  func advance(to watermark: Int64) throws(TraceError) -> Bool {
+    if let live { live.counts.publish(storedBytes: sink.storedBytes) }
+    return try sink.advance(to: watermark)
+  }
   func currentLedger() -> RecordingLedger { sink.currentLedger() }
   func finish(
     ledger: RecordingLedger, programFailure: String?, change: (inout TraceMetadata) -> Void
-  ) throws(TraceError) -> RecordingLedger { try sink.finish(ledger: ledger, programFailure: programFailure, change: change) }
-  func result(ledger: RecordingLedger) -> Result { sink.result(ledger: ledger) }
-  func discard() { sink.discard() }
+  ) throws(TraceError) -> RecordingLedger {
+    live?.close()
+    return try sink.finish(ledger: ledger, programFailure: programFailure, change: change)
+  }
+  func result(ledger: RecordingLedger) -> Result {
+    live?.close()
+    return sink.result(ledger: ledger)
+  }
+  func discard() {
+    live?.close()
+    sink.discard()
+  }
   func dueDump() -> UInt64? { sink.dueDump() }
   func dump() { sink.dump() }
 }

@@ -9,6 +9,8 @@ protocol RecordingSink: AnyObject {
   func flush() throws(TraceError)
   /// All that starts before `watermark` was appended. Returns as `prepare`.
   func advance(to watermark: Int64) throws(TraceError) -> Bool
+  /// Bytes of the traces so far, or of memory.
+  var storedBytes: UInt64 { get }
   /// No more events are wanted.
   var isStopped: Bool { get }
   /// Counts of all events so far, for the ledger of the whole recording.

@@ -86,8 +86,13 @@ ssize_t ctrace_send(int fd, const void *bytes, size_t count);
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.
 void ctrace_use_fine_timers(void);
+/// Gives the calling thread a descriptor table of its own, a copy of the process's (CLONE_FILES of unshare(2)); -1 with errno on
+/// failure.
+int ctrace_unshare_files(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
+/// Anonymous private memory that takes none before it is touched; NULL with errno on failure.
+void *ctrace_map_memory(size_t bytes);
 /// memfd_create(2), closed at exec.
 int ctrace_memory_file(const char *name);
 /// pipe2(2) with both ends closed at exec.
@@ -101,6 +106,29 @@ static inline pid_t ctrace_signal_process(const siginfo_t *information) { return
 static inline int ctrace_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int ctrace_major(uint64_t device) { return (int)major(device); }
 static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }
+
+// io_uring: what liburing has as macros, or not at all in the version of Debian 12.
+
+/// Moves up to `limit` completions out of the ring; the number of them. A completion's user_data is its slot.
+static inline unsigned ctrace_uring_drain(struct io_uring *ring, uint64_t *user_data, int32_t *results, unsigned limit) {
+  unsigned head, count = 0;
+  struct io_uring_cqe *cqe;
+  io_uring_for_each_cqe(ring, head, cqe) {
+    if (count == limit) break;
+    user_data[count] = cqe->user_data;
+    results[count++] = cqe->res;
+  }
+  if (count) io_uring_cq_advance(ring, count);
+  return count;
+}
+/// The kernel has work for the ring that only an io_uring_enter(2) runs: deferred task work, or completions that overflowed.
+static inline int ctrace_uring_needs_enter(const struct io_uring *ring) {
+  return (*ring->sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+/// Prepares IORING_OP_FTRUNCATE (Linux 6.9).
+static inline void ctrace_uring_prep_ftruncate(struct io_uring_sqe *sqe, int fd, int64_t length) {
+  io_uring_prep_rw(55, sqe, fd, NULL, 0, (uint64_t)length);
+}
 
 // wait(2) status macros.
 static inline int ctrace_exited(int status) { return WIFEXITED(status); }

@@ -6,18 +6,21 @@ import Glibc
 public struct SyncEngine: IOEngine, ~Copyable {
   public static let name = "sync"
   public static let summary = "one blocking system call at a time per worker"
-  public static let needsTargets = true
   /// Most bytes that Linux moves in one call (MAX_RW_COUNT in include/linux/fs.h).
   static let maximumTransferBytes = 0x7FFF_F000
-  public init() {}
+  public init(_ configuration: EngineConfiguration) {}
 
   @inline(__always)
-  public mutating func perform(_ operation: IOOperation) -> Int64 {
+  public mutating func queue(_ operation: IOOperation, slot: Int32) -> QueueStatus { .completed(Self.perform(operation)) }
+
+  /// Does the whole operation; bytes moved or −errno.
+  @inline(__always)
+  static func perform(_ operation: IOOperation) -> Int64 {
     while true {
-      let result = Self.call(operation)
+      let result = call(operation)
       if result >= 0 {
-        if operation.lengthBytes > Self.maximumTransferBytes, operation.kind == .read || operation.kind == .write {
-          return Self.resume(operation, done: result)
+        if operation.lengthBytes > maximumTransferBytes, operation.kind == .read || operation.kind == .write {
+          return resume(operation, done: result)
         }
         return Int64(result)
       }

@@ -61,21 +61,25 @@ public struct TraceSurvey: Sendable {
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
   public private(set) var durationNanoseconds: Int64 = 0
+  /// Recorded time from the first to the last request.
+  public private(set) var recordedNanoseconds: Int64 = 0
   private var first: Int64?
 
   init(fileCount: Int) { files = Array(repeating: File(), count: fileCount) }
 
-  mutating func add(_ pointer: UnsafePointer<ReplayRequest>) {
+  /// - Parameter due: when the request is due, in nanoseconds after the start.
+  @inline(__always)
+  mutating func add(_ pointer: UnsafePointer<ReplayRequest>, due: Int64) {
     let request = pointer.pointee
     requests += 1
-    let time = request.dueNanoseconds
-    if let first { durationNanoseconds = max(durationNanoseconds, time &- first) } else { first = time }
+    if let first { durationNanoseconds = max(durationNanoseconds, due &- first) } else { first = due }
+    recordedNanoseconds = max(recordedNanoseconds, request.startNanoseconds)
     let offset = UInt64(request.offsetBytes)
     let length = UInt64(request.lengthBytes)
     let id = Int(request.file)
     switch request.kind {
     case .read:
-      let moved = request.expectedBytes >= 0 ? UInt64(request.expectedBytes) : length
+      let moved = UInt64(max(0, request.expectedBytes))
       bytesRead &+= moved
       largestRequestBytes = max(largestRequestBytes, length)
       files[id].reads = true

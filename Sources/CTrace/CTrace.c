@@ -76,3 +76,4 @@ void *ctrace_map_memory(size_t bytes) {
   return memory == MAP_FAILED ? NULL : memory;
 }
 int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }

@@ -66,6 +66,23 @@ extern volatile int ctrace_stop_signal_number;
 static inline int ctrace_stop_signal(void) { return ctrace_stop_signal_number; }
 /// Remembers a stop as if `signal` had come; 0 forgets it.
 void ctrace_set_stop_signal(int signal);
+/// Counts `signal` from now on, in place of its default action; other calls go on after it.
+void ctrace_count_signal(int signal);
+/// How often the counted signal came.
+unsigned ctrace_signal_count(void);
+/// Columns of the terminal at `fd`, or 0.
+int ctrace_terminal_columns(int fd);
+/// The name of an errno (`EIO`), or NULL.
+const char *ctrace_error_name(int code);
+/// Listens on, or connects to, a local stream socket with an abstract name (without the leading NUL); -1 with errno on failure.
+int ctrace_listen_abstract(const char *name);
+int ctrace_connect_abstract(const char *name);
+/// accept(2), closed at exec; reads and writes of the connection end after `seconds`.
+int ctrace_accept(int fd, int seconds);
+/// User of the process at the other end of a local socket, or -1 where that is not known.
+int64_t ctrace_peer_user(int fd);
+/// send(2) without SIGPIPE.
+ssize_t ctrace_send(int fd, const void *bytes, size_t count);
 /// The calling thread's ID.
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.

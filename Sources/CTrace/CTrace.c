@@ -75,3 +75,20 @@ void *ctrace_map_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
 }
+
+int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {
+  ssize_t moved = splice(in, (loff_t *)in_offset, out, (loff_t *)out_offset, length, 0);
+  return moved < 0 ? -errno : moved;
+}
+int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length) {
+  struct iovec piece = {memory, length};
+  ssize_t moved = vmsplice(pipe_end, &piece, 1, 0);
+  return moved < 0 ? -errno : moved;
+}
+int ctrace_nonblocking_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
+int ctrace_set_pipe_size(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes); }
+int ctrace_pipe_size(int fd) { return fcntl(fd, F_GETPIPE_SZ); }
+void *ctrace_map_unwritable(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}

@@ -77,6 +77,16 @@ void *ctrace_map_memory(size_t bytes);
 int ctrace_memory_file(const char *name);
 /// pipe2(2) with both ends closed at exec.
 int ctrace_pipe(int ends[2]);
+/// splice(2) and vmsplice(2) without flags, of one piece of memory: bytes moved, or the negative errno.
+int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length);
+int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length);
+/// pipe2(2) with both ends closed at exec, neither of which ever waits.
+int ctrace_nonblocking_pipe(int ends[2]);
+/// F_SETPIPE_SZ and F_GETPIPE_SZ: the capacity in bytes; -1 with errno on failure.
+int ctrace_set_pipe_size(int fd, int bytes);
+int ctrace_pipe_size(int fd);
+/// Fresh anonymous memory that can only be read, for pages that the kernel puts there; NULL with errno on failure.
+void *ctrace_map_unwritable(size_t bytes);
 /// setrlimit(RLIMIT_CORE).
 static inline int ctrace_limit_core(const struct rlimit *limit) { return setrlimit(RLIMIT_CORE, limit); }
 /// PR_SET_CHILD_SUBREAPER: orphaned descendants become children of the caller.

@@ -12,6 +12,17 @@ public enum ByteCount {
     }
     return "\(Decimal.text(value, digits: value < 10 ? 2 : 1)) \(units[unit])"
   }
+
+  /// The number of bytes in `4096`, `64K`, `64KiB`, `1M`, `2 GiB`; units are powers of 1024. Nil for anything else.
+  public static func bytes(_ text: String) -> UInt64? {
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    guard let value = UInt64(digits) else { return nil }
+    let unit = text.dropFirst(digits.count).drop { $0 == " " }.lowercased()
+    if unit.isEmpty || unit == "b" { return value }
+    guard let place = Array("kmgtpe").firstIndex(of: unit.first!), unit.count == 1 || unit.dropFirst() == "ib" else { return nil }
+    let (bytes, overflow) = value.multipliedReportingOverflow(by: 1 << (10 * UInt64(place + 1)))
+    return overflow ? nil : bytes
+  }
 }
 
 /// Decimal numbers without locale.

@@ -11,6 +11,7 @@ struct ReplayArguments: ParsableArguments {
       loop; depth: times ignored (with --speed max).
       """)
   var order = ReplayOrder.streams
+  @Flag(help: "With --speed max and an order that has dependencies: keep the pauses of recorded threads.") var thinkTime = false
   @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
   @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
   @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
@@ -61,6 +62,7 @@ struct ReplayArguments: ParsableArguments {
     options.speed = speed
     options.order = order
     options.late = late
+    options.keepsThinkTime = thinkTime
     options.workers = workers
     options.division = by
     options.cpus = cpus

@@ -63,6 +63,8 @@ public struct TraceSurvey: Sendable {
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
   public private(set) var durationNanoseconds: Int64 = 0
+  /// Requests whose latency is known.
+  public private(set) var recordedLatencies: UInt64 = 0
   /// Recorded time from the first to the last request.
   public private(set) var recordedNanoseconds: Int64 = 0
 
@@ -81,8 +83,11 @@ public struct TraceSurvey: Sendable {
   }
 
   /// Ends the survey.
-  /// - Parameter requests: number of all requests that were made.
-  mutating func finish(schedule: ReplaySchedule, requests: UInt64) {
+  /// - Parameters:
+  ///   - requests: number of all requests that were made.
+  ///   - recordedLatencies: of how many the latency is known.
+  mutating func finish(schedule: ReplaySchedule, requests: UInt64, recordedLatencies: UInt64) {
+    self.recordedLatencies = recordedLatencies
     guard requests > 0 else { return }
     // The first request is due at 0, and the schedule is monotonic.
     durationNanoseconds = schedule.due(startNanoseconds: recordedNanoseconds, ordinal: requests - 1)

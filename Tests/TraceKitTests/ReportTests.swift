@@ -155,9 +155,9 @@ import Testing
         return ""
       } catch { return error.message }
     }
-    #expect(try reason("").contains("not a report"))
+    #expect(try reason("").contains("empty"))
     #expect(try reason("[1,2]").contains("not a report"))
-    #expect(try reason(#"{"schema":{"name":"other","version":"1.0.0"}}"#).contains("a other"))
+    #expect(try reason(#"{"schema":{"name":"other","version":"1.0.0"}}"#).contains("'other'"))
     #expect(try reason(#"{"schema":{"name":"trace-replay-report","version":"2.0.0"}}"#).contains("schema version 2.0.0"))
     #expect(try reason(#"{"schema":{"name":"trace-replay-report","version":"1.0.0"}}"#).contains("missing"))
     var good = String(decoding: try ReportFile.json(report()), as: UTF8.self)

@@ -107,7 +107,7 @@ struct RecordingArguments: ParsableArguments {
     let parts = text.split(separator: ",", omittingEmptySubsequences: false)
     let unit = parts.count == 2 ? SampleRule.Unit(rawValue: String(parts[1])) : parts.count == 1 ? .files : nil
     let numbers = parts[0].split(separator: "/", omittingEmptySubsequences: false)
-    guard let unit, numbers.count == 2, numbers[0] == "1", let oneIn = UInt32(numbers[1]), oneIn >= 2 else {
+    guard let unit, unit != .other, numbers.count == 2, numbers[0] == "1", let oneIn = UInt32(numbers[1]), oneIn >= 2 else {
       throw TraceError(.refused, "--sample \(PrintableText.escaped(text)): 1/N with N of 2 or more, as 1/8 or 1/8,threads")
     }
     return SampleRule(unit: unit, oneIn: UInt64(oneIn))

@@ -22,6 +22,10 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
   @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
+  @Option(
+    help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
+    transform: parseDuration)
+  var idleRelease: Int64 = EngineOptions().idleReleaseNanoseconds
   @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
   var map: [String] = []
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
@@ -64,6 +68,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
+    options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to

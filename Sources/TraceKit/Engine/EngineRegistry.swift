@@ -33,7 +33,7 @@ public struct EngineRegistry: Sendable {
   }
 
   public static let entries: [Entry] = [
-    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(IOUringEngine.self),
+    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(LibaioEngine.self), Entry(IOUringEngine.self),
   ]
 
   /// The engine of a name.

@@ -44,6 +44,8 @@ struct WorkerTally {
   private(set) var errors: [ErrorKey: UInt64] = [:]
   private(set) var lateRequests: UInt64 = 0
   private(set) var dropped: UInt64 = 0
+  /// Failed requests that the kernel refused to take, which were not begun.
+  private(set) var submissionErrors: UInt64 = 0
   private(set) var lastCompletion: Int64 = 0
   private var lastSubmitted: Int64 = .min
   private var lastDue: Int64 = 0
@@ -195,6 +197,10 @@ struct WorkerTally {
   }
 
   mutating func recordDrop() { dropped += 1 }
+
+  /// Counts a failed request as one that failed at submission; `record` counts it as well.
+  @inline(never)
+  mutating func recordSubmissionError() { submissionErrors += 1 }
 
   @inline(never)
   private mutating func openWindow(_ ordinal: UInt64) {

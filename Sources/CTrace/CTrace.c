@@ -55,6 +55,20 @@ int64_t ctrace_birth_time_ns(int fd) {
   if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 || !(status.stx_mask & STATX_BTIME)) return -1;
   return (int64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec;
 }
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes) {
+#ifdef STATX_DIOALIGN
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN)) {
+    *memory_bytes = status.stx_dio_mem_align;
+    *offset_bytes = status.stx_dio_offset_align;
+    return 0;
+  }
+#endif
+  int bytes;
+  if (ioctl(fd, BLKSSZGET, &bytes) != 0) return -1;
+  *memory_bytes = *offset_bytes = (uint32_t)bytes;
+  return 0;
+}
 pid_t ctrace_gettid(void) { return (pid_t)syscall(SYS_gettid); }
 int ctrace_pin_thread(int cpu) {
   cpu_set_t set;
@@ -145,7 +159,11 @@ void *ctrace_map_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
 }
-int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+int ctrace_unshare_files(void) {
+  // What all threads wait for has to be in every table.
+  ctrace_stop_descriptor();
+  return unshare(CLONE_FILES);
+}
 void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
 
 int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {

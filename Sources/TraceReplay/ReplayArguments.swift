@@ -27,6 +27,10 @@ struct ReplayArguments: ParsableArguments {
     help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
     transform: parseSize)
   var pipeSize: UInt64?
+  @Option(
+    help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
+    transform: parseDuration)
+  var idleRelease: Int64 = EngineOptions().idleReleaseNanoseconds
   @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
   var map: [String] = []
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
@@ -71,6 +75,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
+    options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to

@@ -48,6 +48,9 @@ static inline int ctrace_inflate_init_raw(z_streamp stream) { return inflateInit
 int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 /// BLKGETSIZE64 of a block device; -1 with errno on failure.
 int ctrace_block_size64(int fd, uint64_t *bytes);
+/// What O_DIRECT asks of memory addresses, and of offsets and lengths, in bytes: STATX_DIOALIGN of statx(2) (0 when the file does not
+/// take O_DIRECT), else BLKSSZGET; -1 where neither is known.
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes);
 /// BLKDISCARD of a block device; -1 with errno on failure.
 int ctrace_block_discard(int fd, uint64_t offset, uint64_t length);
 /// fallocate(2).
@@ -200,6 +203,23 @@ static inline int ctrace_uring_has_overflow(const struct io_uring *ring) { retur
 static inline void ctrace_uring_prep_ftruncate(struct io_uring_sqe *sqe, int fd, int64_t length) {
   io_uring_prep_rw(55, sqe, fd, NULL, 0, (uint64_t)length);
 }
+
+// libaio: iocb's members have other names and padding from machine to machine.
+
+/// Fills in a control block. `event` is an eventfd that its completion adds 1 to, or -1; `operation` an IO_CMD_*, `flags` RWF_*.
+static inline void ctrace_aio_prepare(
+    struct iocb *block, int operation, int fd, void *buffer, uint64_t length, int64_t offset, int flags, int event) {
+  memset(block, 0, sizeof *block);
+  block->aio_lio_opcode = (short)operation;
+  block->aio_fildes = fd;
+  block->aio_rw_flags = flags;
+  block->u.c.buf = buffer;
+  block->u.c.nbytes = length;
+  block->u.c.offset = offset;
+  if (event >= 0) io_set_eventfd(block, event);
+}
+/// An event's result: bytes, or -errno.
+static inline int64_t ctrace_aio_result(const struct io_event *event) { return (int64_t)event->res; }
 
 // wait(2) status macros.
 static inline int ctrace_exited(int status) { return WIFEXITED(status); }

@@ -51,7 +51,7 @@ extension ReplayWorker where Engine: ~Copyable {
       if state.isIdle {
         if state.isExhausted, state.delayedCount == 0 { break }
         if let due = state.nextDue {
-          now = control.pacer.wait(until: due, from: now)
+          now = rest(until: due, from: now)
         } else if state.isStarved {
           state.claim = queue.claim(claimLimit)
           if let claim = state.claim { state.position = claim.range.lowerBound } else { state.isExhausted = true }
@@ -62,6 +62,18 @@ extension ReplayWorker where Engine: ~Copyable {
       now = collect(&state, now: now)
     }
     tally.pointee.overlaps = state.overlaps.overlaps
+  }
+
+  /// Waits until a request is due while none is in flight; the engine hears of the time that passes.
+  @inline(__always)
+  private mutating func rest(until due: Int64, from start: Int64) -> Int64 {
+    var now = start
+    while due - now > 2 * Self.longestWait, ctrace_stop_signal() == 0 {
+      engine.idle(now: now)
+      ctrace_sleep_until(now + Self.longestWait)
+      now = ctrace_monotonic_ns()
+    }
+    return control.pacer.wait(until: due, from: now)
   }
 
   // MARK: Submitting
@@ -210,6 +222,7 @@ extension ReplayWorker where Engine: ~Copyable {
       for i in 0..<count {
         state.inFlight -= 1
         state.overlaps.end(slot: state.completions[i].slot)
+        if state.completions[i].failedAtSubmission { tally.pointee.recordSubmissionError() }
         finish(state.completions[i].slot, state.completions[i].result, time, &state)
       }
       reportProgress(count)

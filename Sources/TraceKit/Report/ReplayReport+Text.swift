@@ -26,7 +26,9 @@ extension ReplayReport {
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead)) read, \(ByteCount.text(run.bytesWritten)) written, \(ByteCount.text(rate))/s"
     if run.partial { text += "\n            PARTIAL: stopped by a signal" }
-    text += "\n            \(run.errors) errors, \(run.shortTransfers) short transfers"
+    text += "\n            \(run.errors) errors"
+    if let refused = run.submissionErrors, refused > 0 { text += " (\(refused) of them at submission)" }
+    text += ", \(run.shortTransfers) short transfers"
     if run.dropped > 0 { text += ", \(run.dropped) dropped" }
     if run.requests > 0 { text += ", \(DurationText.text(run.cpuNanoseconds / Int64(run.requests))) CPU per request" }
     return text + "\n\n"

@@ -65,6 +65,7 @@ struct ReportAssembly {
       iodepth: workers * iodepth, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
       cpuNanoseconds: outcome.cpuNanoseconds, requests: requests, iops: (Double(requests) / seconds * 10).rounded() / 10,
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
+      submissionErrors: outcome.results.reduce(0) { $0 + $1.submissionErrors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
       shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0)
   }

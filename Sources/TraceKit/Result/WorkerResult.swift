@@ -46,6 +46,8 @@ struct WorkerTally {
   private(set) var dropped: UInt64 = 0
   /// Requests submitted while another one on the same bytes was in flight in this worker, one of the two a write.
   var overlaps: UInt64 = 0
+  /// Failed requests that the kernel refused to take, which were not begun.
+  private(set) var submissionErrors: UInt64 = 0
   private(set) var lastCompletion: Int64 = 0
   /// Lag of the latest request.
   private(set) var lastLag: Int64 = 0
@@ -210,6 +212,10 @@ struct WorkerTally {
   }
 
   mutating func recordDrop() { dropped += 1 }
+
+  /// Counts a failed request as one that failed at submission; `record` counts it as well.
+  @inline(never)
+  mutating func recordSubmissionError() { submissionErrors += 1 }
 
   @inline(never)
   private mutating func openWindow(_ ordinal: UInt64) {

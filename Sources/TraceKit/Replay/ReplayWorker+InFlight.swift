@@ -42,8 +42,7 @@ extension ReplayWorker where Engine: ~Copyable {
           now = control.pacer.wait(until: due, from: now)
         } else if state.isStarved {
           state.claim = queue.claim(claimLimit)
-          state.position = 0
-          if state.claim == nil { state.isExhausted = true }
+          if let claim = state.claim { state.position = claim.range.lowerBound } else { state.isExhausted = true }
           now = ctrace_monotonic_ns()
         }
         continue

@@ -77,6 +77,8 @@ void *ctrace_map_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
 }
+int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
 
 int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {
   ssize_t moved = splice(in, (loff_t *)in_offset, out, (loff_t *)out_offset, length, 0);

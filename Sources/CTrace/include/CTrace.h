@@ -5,6 +5,7 @@
 // _GNU_SOURCE is not defined here: Swift's own Glibc module is built without it, and two definitions of one type
 // don't mix. What needs it is declared below and defined in CTrace.c.
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <libaio.h>
@@ -69,10 +70,15 @@ void ctrace_set_stop_signal(int signal);
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.
 void ctrace_use_fine_timers(void);
+/// Gives the calling thread a descriptor table of its own, a copy of the process's (CLONE_FILES of unshare(2)); -1 with errno on
+/// failure.
+int ctrace_unshare_files(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
 /// Anonymous private memory that takes none before it is touched; NULL with errno on failure.
 void *ctrace_map_memory(size_t bytes);
+/// Asks for huge pages behind memory (madvise(2)).
+void ctrace_use_huge_pages(void *memory, size_t bytes);
 /// memfd_create(2), closed at exec.
 int ctrace_memory_file(const char *name);
 /// pipe2(2) with both ends closed at exec.
@@ -137,6 +143,39 @@ static inline int ctrace_exited(int status) { return WIFEXITED(status); }
 static inline int ctrace_exit_status(int status) { return WEXITSTATUS(status); }
 static inline int ctrace_signaled(int status) { return WIFSIGNALED(status); }
 static inline int ctrace_term_signal(int status) { return WTERMSIG(status); }
+
+// pread64(2) and pwrite64(2) without the C library, which in a program of several threads makes each of them a cancellation
+// point: two atomic operations that the replayed call would pay for.
+
+/// Bytes moved, or -errno.
+static inline int64_t ctrace_raw_pread(int fd, void *buffer, size_t length, int64_t offset) {
+#if defined(__x86_64__)
+  register int64_t r10 __asm__("r10") = offset;
+  int64_t result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((int64_t)__NR_pread64), "D"((int64_t)fd), "S"(buffer), "d"(length), "r"(r10)
+                   : "rcx", "r11", "memory");
+  return result;
+#else
+  ssize_t result = pread(fd, buffer, length, offset);
+  return result < 0 ? -errno : result;
+#endif
+}
+static inline int64_t ctrace_raw_pwrite(int fd, const void *buffer, size_t length, int64_t offset) {
+#if defined(__x86_64__)
+  register int64_t r10 __asm__("r10") = offset;
+  int64_t result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((int64_t)__NR_pwrite64), "D"((int64_t)fd), "S"(buffer), "d"(length), "r"(r10)
+                   : "rcx", "r11", "memory");
+  return result;
+#else
+  ssize_t result = pwrite(fd, buffer, length, offset);
+  return result < 0 ? -errno : result;
+#endif
+}
 
 /// CLOCK_MONOTONIC in nanoseconds, through the vDSO.
 static inline int64_t ctrace_monotonic_ns(void) {

@@ -88,8 +88,24 @@ final class RequestBatch: @unchecked Sendable {
   var claimed = 0
   var unfinished = 0
 
-  init() { requests = .allocate(capacity: Self.capacity) }
-  deinit { requests.deallocate() }
+  /// Whose memory the requests lie in; nil when it is the batch's own.
+  private let owner: AnyObject?
+
+  init() {
+    requests = .allocate(capacity: Self.capacity)
+    owner = nil
+  }
+
+  /// A batch in memory of `memoryBytes` that `owner` keeps.
+  init(memory: UnsafeMutableRawPointer, owner: AnyObject) {
+    requests = memory.bindMemory(to: ReplayRequest.self, capacity: Self.capacity)
+    self.owner = owner
+  }
+
+  deinit { if owner == nil { requests.deallocate() } }
+
+  /// It can be used again when its requests are done.
+  var isReusable: Bool { owner == nil }
 
   /// Whether a request with these numbers can stand in it.
   @inline(__always)

@@ -24,6 +24,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     let control = setup.control
     if let cpu = setup.cpu { ctrace_pin_thread(Int32(cpu)) }
     Pacer.useFineTimers()
+    // With a table that no other thread uses the kernel takes descriptors without counting references (fdget in fs/file.c): the
+    // replayed calls cost what they cost a program of one thread. A sandbox that forbids it only makes them slower.
+    _ = ctrace_unshare_files()
     do throws(TraceError) {
       var worker = try ReplayWorker(setup)
       setup.result.conditions = worker.engine.conditions

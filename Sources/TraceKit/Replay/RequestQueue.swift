@@ -12,7 +12,6 @@ final class RequestQueue: @unchecked Sendable {
   /// Batches of `filled` before this one are taken.
   private var head = 0
   private var free: [RequestBatch]
-  private let batches: Int
   private var closed = false
   private var stopped = false
 
@@ -22,7 +21,6 @@ final class RequestQueue: @unchecked Sendable {
     hasRequests = .allocate(capacity: 1)
     hasRoom = .allocate(capacity: 1)
     wakeAtFree = max(1, batches / 2)
-    self.batches = batches
     pthread_mutex_init(lock, nil)
     pthread_cond_init(hasRequests, nil)
     pthread_cond_init(hasRoom, nil)
@@ -65,7 +63,7 @@ final class RequestQueue: @unchecked Sendable {
     batch.claimed = 0
     batch.unfinished = batch.count
     if batch.count == 0 {
-      free.append(batch)
+      if batch.isReusable { free.append(batch) }
     } else {
       filled.append(batch)
       pthread_cond_broadcast(hasRequests)
@@ -125,11 +123,11 @@ final class RequestQueue: @unchecked Sendable {
     return Claim(batch: batch, range: start..<end)
   }
 
-  /// Gives back claimed requests; a batch that is done is used again, or freed when there are enough.
+  /// Gives back claimed requests; a batch that is done is used again.
   func release(_ batch: RequestBatch, _ count: Int) {
     pthread_mutex_lock(lock)
     batch.unfinished -= count
-    if batch.unfinished == 0, free.count < batches {
+    if batch.unfinished == 0, batch.isReusable {
       free.append(batch)
       if free.count == wakeAtFree { pthread_cond_broadcast(hasRoom) }
     }

@@ -1,3 +1,5 @@
+import CTrace
+
 /// The first requests of a trace, as the survey made them: they are replayed without being decoded again, so that for most traces
 /// nothing competes with the replay for CPUs. What does not fit is decoded while the replay runs.
 final class RequestStore {
@@ -9,15 +11,27 @@ final class RequestStore {
   /// The builder as it was before that event.
   fileprivate(set) var builder: RequestBuilder
 
-  fileprivate init(builder: RequestBuilder) { self.builder = builder }
+  private let memory = Memory()
 
-  fileprivate func hasRoom(for requests: Int) -> Bool {
-    let more = requests / RequestBatch.capacity + 1
-    return (batches.count + more) * RequestBatch.memoryBytes <= Self.maximumBytes
+  /// Where the batches' requests lie; it lives as long as one of them.
+  private final class Memory {
+    let start: UnsafeMutableRawPointer?
+
+    init() {
+      start = ctrace_map_memory(RequestStore.maximumBytes)
+      if let start { ctrace_use_huge_pages(start, RequestStore.maximumBytes) }
+    }
+
+    deinit { if let start { munmap(start, RequestStore.maximumBytes) } }
   }
 
-  fileprivate func newBatch() -> RequestBatch {
-    let batch = RequestBatch()
+  fileprivate init(builder: RequestBuilder) { self.builder = builder }
+
+  /// Room for one more batch; nil when the memory is used up.
+  fileprivate func newBatch() -> RequestBatch? {
+    let used = batches.count * RequestBatch.memoryBytes
+    guard let start = memory.start, used + RequestBatch.memoryBytes <= Self.maximumBytes else { return nil }
+    let batch = RequestBatch(memory: start + used, owner: memory)
     batches.append(batch)
     return batch
   }
@@ -32,26 +46,29 @@ extension TraceSurvey {
     var survey = TraceSurvey(fileCount: reader.files.count)
     var builder = builder
     let store = RequestStore(builder: builder)
-    let events = EventBatch(capacity: 1024)
-    var output = store.newBatch()
-    try filter.begin(reader)
-    while try reader.next(into: events), !filter.isPast(events, of: reader) {
-      if store.nextEvent == nil, !store.hasRoom(for: events.count) {
-        store.nextEvent = events.firstEvent
-        store.builder = builder
-        output = RequestBatch()
-      }
+    let scratch = RequestBatch()
+    var output = store.newBatch() ?? scratch
+    let pipeline = try EventPipeline(reader, filter)
+    defer { pipeline.finish() }
+    var isFirst = true
+    while let events = try pipeline.next(isFirst: isFirst) {
+      isFirst = false
       for i in 0..<events.count {
         let number = events.firstEvent + UInt64(i)
         if !builder.fits(output, number: number) {
-          if store.nextEvent == nil { output = store.newBatch() } else { output.count = 0 }
+          survey.add(output)
+          output = store.nextEvent == nil ? store.newBatch() ?? scratch : scratch
+          output.count = 0
+          if output === scratch, store.nextEvent == nil {
+            store.nextEvent = number
+            store.builder = builder
+          }
         }
-        guard builder.build(events.events + i, number: number, into: output) else { continue }
-        let request = output.requests + (output.count - 1)
-        survey.add(
-          request, due: schedule.due(startNanoseconds: request.pointee.startNanoseconds, ordinal: builder.issued - 1))
+        _ = builder.build(events.events + i, number: number, into: output)
       }
     }
+    survey.add(output)
+    survey.finish(schedule: schedule, requests: builder.issued)
     if store.nextEvent == nil { store.builder = builder }
     return (survey, builder.notReplayed, store)
   }

@@ -124,9 +124,12 @@ extension ReplayWorker where Engine: ~Copyable {
   private mutating func submit(_ slot: Int32, _ state: inout State, _ now: Int64) {
     let row = state.table.slots + Int(slot)
     row.pointee.submitted = now
-    let status = withUnsafePointer(to: &row.pointee.request) {
-      engine.queue(operation($0, number: row.pointee.number, slot: Int(slot)), slot: slot)
+    let number = row.pointee.number
+    var next = withUnsafePointer(to: &row.pointee.request) { operation($0, number: number, slot: Int(slot)) }
+    if checks != nil {
+      row.pointee.submitted = beginCheck(&next, row.pointee.request.file, number: number, slot: Int(slot))
     }
+    let status = engine.queue(next, slot: slot)
     if status == .queued {
       noteSubmission(row, now)
       state.inFlight += 1
@@ -185,6 +188,7 @@ extension ReplayWorker where Engine: ~Copyable {
         row.pointee.request, number: row.pointee.number, submitted: row.pointee.submitted &- anchor,
         completed: completed &- anchor, result: result)
     }
+    if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
   }
 }

@@ -22,8 +22,17 @@ struct RequestBuilder {
   private let unsupported: Set<IOOperation.Kind>
   private let engineName: String
 
-  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry) {
+  /// Flags that requests are made with whatever was recorded, and those that they are not.
+  private let addedFlags: TraceEventFlags
+  private let removedFlags: TraceEventFlags
+
+  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry, options: ReplayOptions = ReplayOptions()) {
     self.filter = filter
+    var added: TraceEventFlags = []
+    if options.cacheUse == .direct { added.insert(.direct) }
+    if options.synchronousWrites { added.insert(.requestSync) }
+    addedFlags = added
+    removedFlags = options.cacheUse == .buffered ? [.direct] : []
     unsupported = Set(IOOperation.Kind.allCases).subtracting(engine.capabilities.operations)
     engineName = engine.name
     self.files = files
@@ -66,14 +75,15 @@ struct RequestBuilder {
       return false
     }
     guard let (offset, length) = range(event, kind) else { return false }
+    let flags = event.flags.subtracting(removedFlags).union(addedFlags)
     let start = event.startNanoseconds
     if firstStart == nil { firstStart = start }
     let moved = (kind == .read || kind == .write) && event.result != TraceEvent.unknownResult ? event.result : -1
     guard
       var request = ReplayRequest(
         startNanoseconds: start &- firstStart! &+ loopOffset, offsetBytes: offset, lengthBytes: length, movedBytes: moved,
-        latencyNanoseconds: event.latencyNanoseconds, file: event.file, flags: event.flags, kind: kind,
-        callFlags: Self.callFlags(event.flags, kind))
+        latencyNanoseconds: event.latencyNanoseconds, file: event.file, flags: flags, kind: kind,
+        callFlags: Self.callFlags(flags, kind))
     else {
       skip("\(kind.name) with an odd length above 4 GiB")
       return false

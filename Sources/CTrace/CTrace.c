@@ -167,12 +167,13 @@ int ctrace_unshare_files(void) {
 void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
 
 int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {
-  ssize_t moved = splice(in, (loff_t *)in_offset, out, (loff_t *)out_offset, length, 0);
+  // Not the C library's function, which is a cancellation point and dearer for it.
+  ssize_t moved = syscall(SYS_splice, in, in_offset, out, out_offset, length, 0);
   return moved < 0 ? -errno : moved;
 }
 int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length) {
   struct iovec piece = {memory, length};
-  ssize_t moved = vmsplice(pipe_end, &piece, 1, 0);
+  ssize_t moved = syscall(SYS_vmsplice, pipe_end, &piece, 1, 0);
   return moved < 0 ? -errno : moved;
 }
 int ctrace_nonblocking_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }

@@ -27,8 +27,17 @@ struct RequestBuilder {
   private let unsupported: Set<IOOperation.Kind>
   private let engineName: String
 
-  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry) {
+  /// Flags that requests are made with whatever was recorded, and those that they are not.
+  private let addedFlags: TraceEventFlags
+  private let removedFlags: TraceEventFlags
+
+  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry, options: ReplayOptions = ReplayOptions()) {
     self.filter = filter
+    var added: TraceEventFlags = []
+    if options.cacheUse == .direct { added.insert(.direct) }
+    if options.synchronousWrites { added.insert(.requestSync) }
+    addedFlags = added
+    removedFlags = options.cacheUse == .buffered ? [.direct] : []
     unsupported = Set(IOOperation.Kind.allCases).subtracting(engine.capabilities.operations)
     engineName = engine.name
     self.files = files
@@ -104,11 +113,12 @@ struct RequestBuilder {
     let start = event.pointee.startNanoseconds
     if issued == 0, !hasStarted { begin(start) }
     let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     guard
       var made = ReplayRequest(
         startNanoseconds: start &- firstStart &+ loopOffset, offsetBytes: Int64(bitPattern: offset), lengthBytes: Int(length),
         movedBytes: moved, latencyNanoseconds: event.pointee.latencyNanoseconds, file: event.pointee.file,
-        flags: event.pointee.flags, kind: kind, callFlags: Self.callFlags(event.pointee.flags, kind))
+        flags: flags, kind: kind, callFlags: Self.callFlags(flags, kind))
     else {
       count("\(kind.name) with an odd length above 4 GiB")
       return false

@@ -33,6 +33,12 @@ public struct TraceSurvey: Sendable {
 
     var bytes: UInt64 { words.reduce(0) { $0 + UInt64($1.nonzeroBitCount) } * chunkBytes }
 
+    /// Whether the chunk of a byte is marked.
+    func contains(_ offset: UInt64) -> Bool {
+      let chunk = offset / chunkBytes
+      return chunk >> 6 < UInt64(words.count) && words[Int(chunk >> 6)] >> (chunk & 63) & 1 != 0
+    }
+
     /// Byte offsets of the marked chunks.
     var offsets: [UInt64] {
       (0..<words.count * 64).filter { words[$0 >> 6] >> UInt64($0 & 63) & 1 != 0 }.map { UInt64($0) * chunkBytes }
@@ -53,6 +59,10 @@ public struct TraceSurvey: Sendable {
     var readAreas = Areas()
     var writeAreas = Areas()
     var flags: TraceEventFlags = []
+    /// It is truncated, or extended, to a size.
+    var truncates = false
+    /// Offsets and lengths of the requests with O_DIRECT, all bits together: the low ones tell their alignment.
+    var directBits: UInt64 = 0
   }
 
   var files: [File]
@@ -120,9 +130,11 @@ public struct TraceSurvey: Sendable {
       file.writeAreas.mark(offset, length)
     case .truncate, .discard, .allocate:
       file.changes = true
+      if request.kind == .truncate { file.truncates = true }
     case .fsync, .fdatasync, .syncFileRange: break
     }
     file.requests += 1
     file.flags.formUnion(request.flags)
+    if request.flags.contains(.direct) { file.directBits |= offset | length }
   }
 }

@@ -5,6 +5,7 @@ extension ReplayReport {
     text += latencyTable()
     text += operationTable()
     text += fidelityText()
+    text += verificationText
     for error in errors { text += "errors      \(error.requests) × \(error.operation): \(error.message)\n" }
     for note in notes { text += "note        \(note)\n" }
     return text

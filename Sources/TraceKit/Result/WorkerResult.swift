@@ -287,6 +287,8 @@ final class WorkerResult: @unchecked Sendable {
   let tally: UnsafeMutablePointer<WorkerTally>
   /// What the engine said of itself.
   var conditions: [String: String] = [:]
+  /// What `--verify` found during the run; nil without it.
+  var verification: VerificationResult?
 
   init(_ initial: WorkerTally) {
     tally = .allocate(capacity: 1)

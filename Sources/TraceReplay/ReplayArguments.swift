@@ -22,6 +22,8 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
   @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
+  @Option(help: "How descriptors and completions are waited for: auto (io_uring where the kernel has it), epoll or io_uring.")
+  var eventLoop = EventLoopChoice.automatic
   @Option(
     help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
     transform: parseDuration)
@@ -68,6 +70,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
+    options.engineOptions.eventLoop = eventLoop
     options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
@@ -90,6 +93,7 @@ struct ReplayArguments: ParsableArguments {
 }
 
 extension ReplayOrder: ExpressibleByArgument {}
+extension EventLoopChoice: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
 extension WorkerDivision: ExpressibleByArgument {}
 

@@ -6,7 +6,7 @@ final class Payload: @unchecked Sendable {
   /// Small enough for a CPU's own cache: the copying of a write should cost what it costs a program that just made the data.
   private static let poolBytes = 1 << 18
   /// Slices start at multiples of this, which O_DIRECT asks of memory.
-  private static let alignment = 512
+  static let alignment = 512
   private let pool: UnsafeMutableRawPointer
   private let seed: UInt64
   private let sizeBytes: Int

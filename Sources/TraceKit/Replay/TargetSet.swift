@@ -167,10 +167,31 @@ final class TargetSet {
     let flags = fcntl(targets[id].descriptor, F_GETFL) & O_ACCMODE
     let path = "/proc/self/fd/\(targets[id].descriptor)"
     targets[id].directDescriptor = ctrace_open(path, flags | CTRACE_O_DIRECT | O_CLOEXEC, 0)
+    if targets[id].directDescriptor >= 0 { checkAlignment(id) }
     if targets[id].directDescriptor < 0 {
       let note = "O_DIRECT was recorded, but a target's filesystem does not take it: those requests go through the page cache"
       if !notes.contains(note) { notes.append(note) }
     }
+  }
+
+  /// Asks what O_DIRECT wants of offsets and lengths, and tells before the first request that some do not have it.
+  private func checkAlignment(_ id: Int) {
+    var memory: UInt32 = 0
+    var block: UInt32 = 0
+    if ctrace_direct_alignment(targets[id].directDescriptor, &memory, &block) == 0 {
+      // Data to be written lies at multiples of 512 bytes.
+      guard block > 0, block.nonzeroBitCount == 1, memory <= Payload.alignment else {
+        close(targets[id].directDescriptor)
+        targets[id].directDescriptor = -1
+        return
+      }
+      targets[id].directAlignmentBytes = block
+    }
+    let alignment = UInt64(targets[id].directAlignmentBytes)
+    guard survey.files[id].directBits & (alignment - 1) != 0 else { return }
+    notes.append(
+      "\(PrintableText.escaped(targets[id].path)): O_DIRECT takes multiples of its block size of \(alignment) bytes; requests recorded with O_DIRECT that are not go through the page cache"
+    )
   }
 
   // MARK: Filling

@@ -52,6 +52,8 @@ public struct TraceSurvey: Sendable {
     var readAreas = Areas()
     var writeAreas = Areas()
     var flags: TraceEventFlags = []
+    /// Offsets and lengths of reads and writes with O_DIRECT, or'ed: its lowest bit is what they are all multiples of.
+    var directBits: UInt64 = 0
   }
 
   var files: [File]
@@ -118,5 +120,6 @@ public struct TraceSurvey: Sendable {
     }
     file.requests += 1
     file.flags.formUnion(request.flags)
+    if request.flags.contains(.direct), request.kind == .read || request.kind == .write { file.directBits |= offset | length }
   }
 }

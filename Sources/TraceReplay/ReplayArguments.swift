@@ -11,6 +11,7 @@ struct ReplayArguments: ParsableArguments {
       loop; depth: times ignored (with --speed max).
       """)
   var order = ReplayOrder.streams
+  @Flag(help: "With --speed max and an order that has dependencies: keep the pauses of recorded threads.") var thinkTime = false
   @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
   @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
   @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
@@ -24,6 +25,10 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
   @Option(help: "How descriptors and completions are waited for: auto (io_uring where the kernel has it), epoll or io_uring.")
   var eventLoop = EventLoopChoice.automatic
+  @Option(
+    help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
+    transform: parseSize)
+  var pipeSize: UInt64?
   @Option(
     help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
     transform: parseDuration)
@@ -63,6 +68,7 @@ struct ReplayArguments: ParsableArguments {
     options.speed = speed
     options.order = order
     options.late = late
+    options.keepsThinkTime = thinkTime
     options.workers = workers
     options.division = by
     options.cpus = cpus
@@ -71,6 +77,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
     options.engineOptions.eventLoop = eventLoop
+    options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
     options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
@@ -116,6 +123,13 @@ private func parseDuration(_ text: String) throws -> Int64 {
     throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
   }
   return value
+}
+
+private func parseSize(_ text: String) throws -> UInt64 {
+  guard let bytes = ByteCount.bytes(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no size: 4096, 64KiB, 1MiB, 2GiB")
+  }
+  return bytes
 }
 
 private func parseKind(_ text: String) throws -> IOOperation.Kind {

@@ -212,7 +212,7 @@ struct BlockDeviceTests {
         try writer.append(
           TraceEvent(
             startNanoseconds: Int64(i) * 1000, operation: i % 2 == 0 ? .read : .write, file: 0, offsetBytes: UInt64(i * size),
-            sizeBytes: UInt64(size), result: Int64(size), flags: .direct, processID: 1, threadID: 1))
+            sizeBytes: UInt64(size), result: Int64(size), processID: 1, threadID: 1, flags: .direct))
       }
       try writer.finish()
       for engine in ["sync", "libaio", "io_uring"] {

@@ -16,6 +16,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let schedule: ReplaySchedule
   let isTimed: Bool
   let tracksInversions: Bool
+  var think: ThinkClock
   /// CLOCK_MONOTONIC of the replay's time 0.
   var anchor: Int64 = 0
 
@@ -40,6 +41,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         worker.runOneByOne()
       }
       worker.log?.finish()
+      // Some of it is only known after the requests.
+      setup.result.conditions = worker.engine.conditions
     } catch {
       control.fail(error)
       _ = control.enter()
@@ -65,6 +68,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     schedule = control.schedule
     isTimed = control.isTimed
     tracksInversions = control.tracksInversions
+    think = ThinkClock(isEnabled: control.keepsThinkTime)
   }
 
   deinit { buffers.deallocate() }
@@ -79,7 +83,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         if ctrace_stop_signal() != 0 { break }
         now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
-      control.addProgress(UInt64(claim.range.count))
+      reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
       if ctrace_stop_signal() != 0 { break }
     }
@@ -102,6 +106,12 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         due = late
       }
       tally.pointee.recordSubmission(due: due, submitted: submitted &- anchor)
+    } else if think.isEnabled {
+      let earliest = anchor &+ think.earliest(request)
+      if now < earliest {
+        submitted = control.pacer.wait(until: earliest, from: now)
+        if submitted < earliest { return submitted }
+      }
     }
     if tracksInversions { control.noteSubmission(number) }
     let outcome = engine.queue(operation(request, number: number, slot: 0), slot: 0).rawValue
@@ -112,7 +122,14 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if log != nil {
       log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
     }
+    think.finish(request, completed: completed &- anchor)
     return completed
+  }
+
+  /// For people who watch.
+  @inline(__always)
+  func reportProgress(_ requests: Int) {
+    control.addProgress(UInt64(requests), errors: tally.pointee.takeNewErrors(), lag: tally.pointee.lastLag)
   }
 
   /// What `--late` makes of a request that is due before now: nil when nothing, its moved due time with `shift`. A dropped one is

@@ -7,10 +7,16 @@ public final class Replayer {
     public var requests: UInt64
     public var expectedRequests: UInt64?
     public var elapsedNanoseconds: Int64
+    /// Requests that failed.
+    public var errors: UInt64
+    /// Lag of one of the latest requests; nil at maximum speed.
+    public var lagNanoseconds: Int64?
   }
 
   public let tracePath: String
-  public let options: ReplayOptions
+  /// What the run goes by; an order that the trace cannot give is replaced before it, and the report says so.
+  public private(set) var options: ReplayOptions
+  private var notes: [String] = []
   private let engine: EngineRegistry.Entry
   private let reader: TraceReader
   private let filter: EventFilter
@@ -74,6 +80,9 @@ public final class Replayer {
     if let reason = engine.unavailability() {
       throw TraceError(.unsupported, "--engine \(engine.name): \(reason); 'trace-replay engines' lists what this machine can run")
     }
+    if options.keepsThinkTime, options.speed.isTimed || !options.order.hasDependencies {
+      throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
+    }
     if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
     if let depth = options.engineOptions.iodepth, depth > 1, !engine.isAsynchronous {
       throw TraceError(
@@ -97,6 +106,10 @@ public final class Replayer {
     if engine.needsTargets {
       let (taken, _, kept) = try takeSurvey()
       store = kept
+      if options.order == .dependencies, taken.requests > 0, taken.recordedLatencies == 0 {
+        options.order = .streams
+        notes.append("the trace has no latencies: the order 'dependencies' is the same as 'streams'")
+      }
       guard taken.largestRequestBytes <= 4 << 30 else {
         throw TraceError(
           .refused,
@@ -104,7 +117,8 @@ public final class Replayer {
         )
       }
       let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
-      payload = Payload(seed: options.seed, largestBytes: Int(taken.largestRequestBytes))
+      payload = Payload(
+        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), alignmentBytes: engine.writeAlignmentBytes)
       targets = try TargetSet(plan, files: reader.files, survey: taken, options: options.targets, payload: payload)
       survey = taken
     }
@@ -112,8 +126,10 @@ public final class Replayer {
     let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
     let control = ReplayControl(
-      options: options, pacer: options.speed.isTimed ? Pacer.calibrated() : Pacer(marginNanoseconds: 0), payload: payload,
-      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0), targets: targets?.targets ?? [],
+      options: options, pacer: options.speed.isTimed || options.keepsThinkTime ? Pacer.calibrated() : Pacer(marginNanoseconds: 0),
+      payload: payload,
+      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0),
+      writes: (survey?.bytesWritten ?? 0) > 0, targets: targets?.targets ?? [],
       tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
     let log = try makeLog()
     let session = ReplaySession(
@@ -123,8 +139,8 @@ public final class Replayer {
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
-      tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [],
-      notes: targets?.notes ?? [],
+      tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: targets?.targets ?? [],
+      notes: notes + (targets?.notes ?? []),
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
   }

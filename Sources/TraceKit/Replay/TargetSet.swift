@@ -176,17 +176,13 @@ final class TargetSet {
 
   /// Asks what O_DIRECT wants of offsets and lengths, and tells before the first request that some do not have it.
   private func checkAlignment(_ id: Int) {
-    var memory: UInt32 = 0
-    var block: UInt32 = 0
-    if ctrace_direct_alignment(targets[id].directDescriptor, &memory, &block) == 0 {
-      // Data to be written lies at multiples of 512 bytes.
-      guard block > 0, block.nonzeroBitCount == 1, memory <= Payload.alignment else {
-        close(targets[id].directDescriptor)
-        targets[id].directDescriptor = -1
-        return
-      }
-      targets[id].directAlignmentBytes = block
+    let block = ctrace_direct_alignment(targets[id].directDescriptor)
+    guard block > 0, block.nonzeroBitCount == 1 else {
+      close(targets[id].directDescriptor)
+      targets[id].directDescriptor = -1
+      return
     }
+    targets[id].directAlignmentBytes = block
     let alignment = UInt64(targets[id].directAlignmentBytes)
     guard survey.files[id].directBits & (alignment - 1) != 0 else { return }
     notes.append(

@@ -77,6 +77,7 @@ extension ReplayReport {
     }
     if let error = fidelity.interarrivalError { text += ", inter-arrival error \(Decimal.text(error * 100, digits: 2)) %" }
     text += ", \(fidelity.orderInversions) order inversions"
+    if let overlapping = fidelity.overlappingRequests, overlapping > 0 { text += ", \(overlapping) overlapped one in flight" }
     text += "\n            in flight: "
     if let recorded = fidelity.recordedInFlight { text += "\(Decimal.text(recorded, digits: 2)) recorded, " }
     text += "\(Decimal.text(fidelity.replayedInFlight, digits: 2)) replayed\n"

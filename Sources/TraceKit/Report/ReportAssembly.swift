@@ -6,6 +6,7 @@ struct ReportAssembly {
   let tracePath: String
   let reader: TraceReader
   let options: ReplayOptions
+  let engine: EngineRegistry.Entry
   let outcome: ReplaySession.Outcome
   let targets: [ReplayTarget]
   let notes: [String]
@@ -179,7 +180,8 @@ struct ReportAssembly {
     var counts: [WorkerTally.ErrorKey: UInt64] = [:]
     for result in outcome.results { counts.merge(result.errors) { $0 + $1 } }
     return counts.map { key, count in
-      ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: String(cString: strerror(key.code)), requests: count)
+      let message = engine.meaning(key.code, key.kind) ?? String(cString: strerror(key.code))
+      return ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: message, requests: count)
     }.sorted { ($0.operation, $0.errno) < ($1.operation, $1.errno) }
   }
 
@@ -220,6 +222,7 @@ struct ReportAssembly {
     return ReplayReport.Fidelity(
       verdict: !isTimed ? .notApplicable : reasons.isEmpty ? .faithful : .degraded, reasons: reasons,
       lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, orderInversions: outcome.inversions,
+      overlappingRequests: outcome.results.reduce(0) { $0 + $1.overlaps },
       interarrivalError: isTimed && gaps > 0 && dueSpan > 0 ? errorSum / dueSpan : nil, recordedRequests: wanted, issuedRequests: issued,
       recordedInFlight: recordedLatencies > 0 && recordedSpan > 0 ? recordedSum / recordedSpan : nil,
       replayedInFlight: outcome.elapsedNanoseconds > 0 ? serviceSum / Double(outcome.elapsedNanoseconds) : 0, notReplayed: notReplayed)
@@ -244,6 +247,9 @@ struct ReportAssembly {
     var rows = ["seed": String(options.seed), "lag-budget": DurationText.text(options.lagBudgetNanoseconds)]
     for result in outcome.results.prefix(1) { rows.merge(result.conditions) { first, _ in first } }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
+    if options.keepsThinkTime { rows["think-time"] = "kept" }
+    if options.division != .threads { rows["by"] = options.division.rawValue }
+    if !options.cpus.isEmpty { rows["cpus"] = options.cpus.map(String.init).joined(separator: ",") }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
     return rows
   }

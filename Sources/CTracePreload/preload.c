@@ -320,6 +320,7 @@ __attribute__((constructor(101))) static void attach(void) {
       watch_forks();
       attach_session();
       announce_inherited_files();
+      streams_prepare();
       __atomic_fetch_add(&session->processes_attached, 1, __ATOMIC_RELAXED);
     }
     me.busy = 0;
@@ -328,6 +329,7 @@ __attribute__((constructor(101))) static void attach(void) {
 }
 
 __attribute__((destructor(101))) static void process_ends(void) {
+  flush_streams_at_exit();
   __atomic_fetch_add(&session->processes_ending, 1, __ATOMIC_RELAXED);
 }
 

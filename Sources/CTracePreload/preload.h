@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #endif
 #undef _FORTIFY_SOURCE
+// No inline bodies of getc and its relatives in the headers: they are exported here.
+#define __NO_INLINE__ 1
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -123,11 +125,48 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))               \
   X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at), (p, n, protection, flags, fd, at)) \
   X(int, munmap, (void *p, size_t n), (p, n))                                                                        \
-  X(FILE *, fopen, (const char *path, const char *mode), (path, mode))                                               \
-  X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))                                                          \
-  X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream))                       \
-  X(int, fclose, (FILE *stream), (stream))                                                                           \
-  X(int, pclose, (FILE *stream), (stream))                                                                           \
+  X(FILE *, fopen, (const char *path, const char *mode), (path, mode))                                                  \
+  X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))                                                             \
+  X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream))                          \
+  X(FILE *, popen, (const char *command, const char *mode), (command, mode))                                            \
+  X(FILE *, tmpfile, (void), ())                                                                                        \
+  X(int, fclose, (FILE *stream), (stream))                                                                              \
+  X(int, pclose, (FILE *stream), (stream))                                                                              \
+  X(int, fcloseall, (void), ())                                                                                         \
+  X(int, fflush, (FILE *stream), (stream))                                                                              \
+  X(int, fflush_unlocked, (FILE *stream), (stream))                                                                     \
+  X(int, fseek, (FILE *stream, long at, int whence), (stream, at, whence))                                              \
+  X(int, fseeko, (FILE *stream, off_t at, int whence), (stream, at, whence))                                            \
+  X(void, rewind, (FILE *stream), (stream))                                                                             \
+  X(int, fsetpos, (FILE *stream, const fpos_t *at), (stream, at))                                                       \
+  X(size_t, fread, (void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                                \
+  X(size_t, fread_unlocked, (void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                       \
+  X(size_t, __fread_chk, (void *p, size_t room, size_t size, size_t n, FILE *stream), (p, room, size, n, stream))       \
+  X(size_t, __fread_unlocked_chk, (void *p, size_t room, size_t size, size_t n, FILE *stream), (p, room, size, n, stream)) \
+  X(char *, fgets, (char *p, int n, FILE *stream), (p, n, stream))                                                      \
+  X(char *, fgets_unlocked, (char *p, int n, FILE *stream), (p, n, stream))                                             \
+  X(char *, __fgets_chk, (char *p, size_t room, int n, FILE *stream), (p, room, n, stream))                             \
+  X(char *, __fgets_unlocked_chk, (char *p, size_t room, int n, FILE *stream), (p, room, n, stream))                    \
+  X(int, getc, (FILE *stream), (stream))                                                                                \
+  X(int, getc_unlocked, (FILE *stream), (stream))                                                                       \
+  X(int, __uflow, (FILE *stream), (stream))                                                                             \
+  X(int, __underflow, (FILE *stream), (stream))                                                                         \
+  X(ssize_t, getdelim, (char **line, size_t *room, int delimiter, FILE *stream), (line, room, delimiter, stream))       \
+  X(int, vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                             \
+  X(int, __isoc99_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
+  X(int, __isoc23_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
+  X(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                         \
+  X(size_t, fwrite_unlocked, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                \
+  X(int, fputs, (const char *text, FILE *stream), (text, stream))                                                       \
+  X(int, fputs_unlocked, (const char *text, FILE *stream), (text, stream))                                              \
+  X(int, puts, (const char *text), (text))                                                                              \
+  X(int, putc, (int c, FILE *stream), (c, stream))                                                                      \
+  X(int, putc_unlocked, (int c, FILE *stream), (c, stream))                                                             \
+  X(int, __overflow, (FILE *stream, int c), (stream, c))                                                                \
+  X(int, vfprintf, (FILE *stream, const char *format, va_list list), (stream, format, list))                            \
+  X(int, __vfprintf_chk, (FILE *stream, int flag, const char *format, va_list list), (stream, flag, format, list))      \
+  X(int, vdprintf, (int fd, const char *format, va_list list), (fd, format, list))                                      \
+  X(int, __vdprintf_chk, (int fd, int flag, const char *format, va_list list), (fd, flag, format, list))                \
   X(int, closedir, (void *stream), (stream))                                                                         \
   X(int, daemon, (int nochdir, int noclose), (nochdir, noclose))                                                     \
   X(int, execve, (const char *path, char *const *argv, char *const *env), (path, argv, env))                         \
@@ -163,6 +202,8 @@ struct thread_state {
   uint32_t skipped_calls;
 };
 extern __thread struct thread_state me __attribute__((tls_model("initial-exec")));
+
+struct call;
 
 // ---- Descriptions -------------------------------------------------------------------------------------------------
 
@@ -213,6 +254,8 @@ void mark_shared(struct description *description);
 /// Announces the regular files that this process got from exec.
 void announce_inherited_files(void);
 uint32_t description_flags(int open_flags);
+/// Publishes an open call; `call->flags` are added to those of open's `flags`.
+void finish_open(struct call *call, int folder, const char *path, int flags, int fd);
 /// True when the position can no longer be followed in memory alone.
 bool position_is_shared(struct description *description);
 /// The offset of a finished call at the position of a shared description or in append mode; may add INFERRED to flags.
@@ -245,6 +288,10 @@ void after_fork_in_child(void);
 /// Waits for room or counts a drop, as the session says. True when a slot may be tried again.
 bool ring_is_full(struct trace_ring *ring, uint64_t start_ns, bool definition);
 void attach_session(void);
+/// Makes room to follow stdio streams; the standard three are followed from then on.
+bool streams_prepare(void);
+/// Writes what streams hold while it can still be recorded: libc does it after the last function of this library.
+void flush_streams_at_exit(void);
 
 static inline uint64_t now_ns(void) {
   struct timespec t;

@@ -51,6 +51,8 @@ struct ObservedTransfer: Hashable, CustomStringConvertible {
   var result: Int64
   /// Offset that the call named.
   var offset: UInt64?
+  /// Recorded of stdio: one or several system calls in a row, which together moved `result` bytes.
+  var isBuffered = false
 
   var description: String {
     "\(isWrite ? "write" : "read") \(path) size \(sizeBytes.map(String.init) ?? "?") offset \(offset.map(String.init) ?? "-") = \(result)"
@@ -125,7 +127,7 @@ extension RecordedTrace {
       all[event.threadID, default: []].append(
         ObservedTransfer(
           isWrite: event.operation == .write, path: path(event), sizeBytes: event.sizeIfKnown, result: event.result,
-          offset: event.flags.contains(.sequentialCall) ? nil : event.offsetIfKnown))
+          offset: event.flags.contains(.sequentialCall) ? nil : event.offsetIfKnown, isBuffered: event.flags.contains(.buffered)))
     }
     return all
   }

@@ -89,7 +89,7 @@ public struct RecordingSummary: Sendable {
       "\(percent(read)) of \(ByteCount.text(readKernel)) read, \(percent(written)) of \(ByteCount.text(writtenKernel)) written"
     let missing = (reads.missingBytes ?? 0) + (writes.missingBytes ?? 0)
     guard missing > 0 else { return "  coverage by /proc/PID/io: \(shares)" }
-    var causes = ["calls inside libc: the loader, stdio"]
+    var causes = ["calls inside libc: the loader, locales, names"]
     if killedInCall + droppedEvents + unrecordedCalls > 0 { causes.append("the loss above") }
     return "  coverage by /proc/PID/io: \(shares); not seen: \(ByteCount.text(missing)) (\(causes.joined(separator: ", ")))"
   }
@@ -101,7 +101,6 @@ public struct RecordingSummary: Sendable {
   private var blindSpotLine: String? {
     var spots: [String] = []
     if mappings > 0 { spots.append("I/O through \(count(mappings, "file mapping"))") }
-    if stdioStreams > 0 { spots.append(count(stdioStreams, "stdio stream")) }
     return spots.isEmpty ? nil : "  blind spots met: \(spots.joined(separator: ", "))"
   }
 }

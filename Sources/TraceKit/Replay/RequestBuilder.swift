@@ -42,10 +42,6 @@ struct RequestBuilder {
       skip("\(kind.name) that failed when recorded")
       return false
     }
-    if event.flags.contains(.buffered) {
-      skip("\(kind.name) in a user-space buffer")
-      return false
-    }
     guard let (offset, length) = range(event, kind) else { return false }
     let start = event.startNanoseconds
     if firstStart == nil { firstStart = start }

@@ -71,6 +71,16 @@ EXPORT int __openat_2(int folder, const char *path, int flags) {
   return fd;
 }
 
+/// openat2(2), which libc has no function for.
+int open_by_number(int folder, const char *path, const struct open_how *how, size_t bytes) {
+  struct call call;
+  if (!begin_named_call(&call)) return (int)real_syscall(SYS_openat2, folder, path, how, bytes, 0L, 0L);
+  int fd = (int)real_syscall(SYS_openat2, folder, path, how, bytes, 0L, 0L);
+  // Only a call that succeeded proves that the structure can be read.
+  finish_open(&call, folder, path, fd >= 0 ? (int)how->flags : 0, fd);
+  return fd;
+}
+
 EXPORT int creat(const char *path, mode_t mode) {
   struct call call;
   if (!begin_named_call(&call)) return real_creat(path, mode);

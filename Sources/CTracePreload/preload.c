@@ -79,12 +79,12 @@ static void resolve_all(void) {
 
 // ---- Rings ------------------------------------------------------------------------------------------------------------
 
-static char *append_text(char *at, const char *text) {
+char *append_text(char *at, const char *text) {
   while (*text) *at++ = *text++;
   return at;
 }
 
-static char *append_number(char *at, uint32_t number) {
+char *append_number(char *at, uint32_t number) {
   char digits[10];
   int count = 0;
   do digits[count++] = (char)('0' + number % 10);

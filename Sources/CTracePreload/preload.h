@@ -13,6 +13,7 @@
 #define __NO_INLINE__ 1
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -69,6 +70,9 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
 #define RAW_ARGUMENTS(n, a, b, c, d, e, f, ...) (n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
 #define RAW(...) raw_call(RAW_ARGUMENTS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
 
+char *append_text(char *at, const char *text);
+char *append_number(char *at, uint32_t number);
+
 // ---- The functions that are wrapped -------------------------------------------------------------------------------
 
 #define REAL_FUNCTIONS(X)                                                                                            \
@@ -89,7 +93,21 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
     (in, from, out, to, n, flags))                                                                                   \
   X(ssize_t, splice, (int in, off64_t *from, int out, off64_t *to, size_t n, unsigned flags),                        \
     (in, from, out, to, n, flags))                                                                                   \
-  X(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))                                   \
+  X(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, n, flags))                                     \
+  X(ssize_t, vmsplice, (int fd, const struct iovec *v, size_t n, unsigned flags), (fd, v, n, flags))                    \
+  X(ssize_t, send, (int fd, const void *p, size_t n, int flags), (fd, p, n, flags))                                     \
+  X(ssize_t, sendto, (int fd, const void *p, size_t n, int flags, const struct sockaddr *address, socklen_t bytes), (fd, p, n, flags, address, bytes)) \
+  X(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))                                      \
+  X(int, sendmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags), (fd, m, n, flags))                               \
+  X(ssize_t, recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags))                                           \
+  X(ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t room, int flags), (fd, p, n, room, flags))                  \
+  X(ssize_t, recvfrom, (int fd, void *p, size_t n, int flags, struct sockaddr *address, socklen_t *bytes), (fd, p, n, flags, address, bytes)) \
+  X(ssize_t, __recvfrom_chk, (int fd, void *p, size_t n, size_t room, int flags, struct sockaddr *address, socklen_t *bytes), (fd, p, n, room, flags, address, bytes)) \
+  X(ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))                                            \
+  X(int, recvmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *timeout), (fd, m, n, flags, timeout)) \
+  X(int, connect, (int fd, const struct sockaddr *address, socklen_t bytes), (fd, address, bytes))                      \
+  X(int, accept, (int fd, struct sockaddr *address, socklen_t *bytes), (fd, address, bytes))                            \
+  X(int, accept4, (int fd, struct sockaddr *address, socklen_t *bytes, int flags), (fd, address, bytes, flags))         \
   X(int, fsync, (int fd), (fd))                                                                                      \
   X(int, fdatasync, (int fd), (fd))                                                                                  \
   X(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags), (fd, at, n, flags))                       \
@@ -248,6 +266,11 @@ void share_descriptor(int fd, struct description *source);
 void forget_descriptor(int fd);
 /// Publishes the definition (again, when there was no room before).
 void publish_definition(struct description *description, int fd);
+/// A definition of the peer of a socket; returns its number.
+uint32_t define_peer(const char *name, uint32_t length);
+/// Writes the name of a socket's peer, or of a socket without one by its own address, to `out` (256 bytes); the length, 0 for
+/// one without a name.
+uint32_t name_socket(int fd, char *out);
 /// A definition of a name without a descriptor (of a failed open, a rename): returns its number.
 uint32_t define_name(int folder, const char *path, const struct statx *status);
 void mark_shared(struct description *description);
@@ -256,6 +279,7 @@ void announce_inherited_files(void);
 uint32_t description_flags(int open_flags);
 /// Publishes an open call; `call->flags` are added to those of open's `flags`.
 void finish_open(struct call *call, int folder, const char *path, int flags, int fd);
+int open_by_number(int folder, const char *path, const struct open_how *how, size_t bytes);
 /// True when the position can no longer be followed in memory alone.
 bool position_is_shared(struct description *description);
 /// The offset of a finished call at the position of a shared description or in append mode; may add INFERRED to flags.

@@ -212,9 +212,13 @@ __attribute__((used)) uint8_t recorded_numbers[512] = {
     [SYS_preadv] = 1, [SYS_pwritev] = 1, [SYS_preadv2] = 1, [SYS_pwritev2] = 1, [SYS_fsync] = 1, [SYS_fdatasync] = 1,
     [SYS_ftruncate] = 1, [SYS_fallocate] = 1, [SYS_lseek] = 1, [SYS_openat] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
     [SYS_dup] = 1, [SYS_dup3] = 1, [SYS_copy_file_range] = 1, [SYS_sendfile] = 1,
+    [SYS_splice] = 1, [SYS_tee] = 1, [SYS_vmsplice] = 1, [SYS_msync] = 1, [SYS_truncate] = 1, [SYS_linkat] = 1,
+    [SYS_renameat] = 1, [SYS_sendto] = 1, [SYS_sendmsg] = 1, [SYS_sendmmsg] = 1, [SYS_recvfrom] = 1, [SYS_recvmsg] = 1,
+    [SYS_recvmmsg] = 1, [SYS_connect] = 1, [SYS_accept] = 1, [SYS_accept4] = 1, [SYS_mmap] = 1, [SYS_munmap] = 1,
+    [SYS_openat2] = 1, [SYS_memfd_create] = 1,
     [SYS_clone] = 2, [SYS_clone3] = 2, [SYS_unlinkat] = 1, [SYS_renameat2] = 1, [SYS_sync_file_range] = 1,
 #if defined(__x86_64__)
-    [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1,
+    [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1, [SYS_link] = 1,
 #endif
 };
 
@@ -251,7 +255,28 @@ __attribute__((used)) long syscall_recorded(long number, ...) {
     case SYS_sendfile: return sendfile((int)a, (int)b, (off_t *)c, (size_t)d);
     case SYS_unlinkat: return unlinkat((int)a, (const char *)b, (int)c);
     case SYS_renameat2: return renameat2((int)a, (const char *)b, (int)c, (const char *)d, (unsigned)e);
+    case SYS_splice: return splice((int)a, (off64_t *)b, (int)c, (off64_t *)d, (size_t)e, (unsigned)f);
+    case SYS_tee: return tee((int)a, (int)b, (size_t)c, (unsigned)d);
+    case SYS_vmsplice: return vmsplice((int)a, (const struct iovec *)b, (size_t)c, (unsigned)d);
+    case SYS_msync: return msync((void *)a, (size_t)b, (int)c);
+    case SYS_truncate: return truncate((const char *)a, b);
+    case SYS_linkat: return linkat((int)a, (const char *)b, (int)c, (const char *)d, (int)e);
+    case SYS_renameat: return renameat((int)a, (const char *)b, (int)c, (const char *)d);
+    case SYS_sendto: return sendto((int)a, (const void *)b, (size_t)c, (int)d, (const struct sockaddr *)e, (socklen_t)f);
+    case SYS_sendmsg: return sendmsg((int)a, (const struct msghdr *)b, (int)c);
+    case SYS_sendmmsg: return sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
+    case SYS_recvfrom: return recvfrom((int)a, (void *)b, (size_t)c, (int)d, (struct sockaddr *)e, (socklen_t *)f);
+    case SYS_recvmsg: return recvmsg((int)a, (struct msghdr *)b, (int)c);
+    case SYS_recvmmsg: return recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
+    case SYS_connect: return connect((int)a, (const struct sockaddr *)b, (socklen_t)c);
+    case SYS_accept: return accept((int)a, (struct sockaddr *)b, (socklen_t *)c);
+    case SYS_accept4: return accept4((int)a, (struct sockaddr *)b, (socklen_t *)c, (int)d);
+    case SYS_mmap: return (long)mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
+    case SYS_munmap: return munmap((void *)a, (size_t)b);
+    case SYS_memfd_create: return memfd_create((const char *)a, (unsigned)b);
+    case SYS_openat2: return open_by_number((int)a, (const char *)b, (const struct open_how *)c, (size_t)d);
 #if defined(__x86_64__)
+    case SYS_link: return link((const char *)a, (const char *)b);
     case SYS_open: return open((const char *)a, (int)b, (mode_t)c);
     case SYS_creat: return creat((const char *)a, (mode_t)b);
     case SYS_dup2: return dup2((int)a, (int)b);

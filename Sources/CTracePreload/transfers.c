@@ -197,21 +197,26 @@ EXPORT ssize_t splice(int in, off64_t *from, int out, off64_t *to, size_t n, uns
   return result;
 }
 
-/// A descriptor that is sent to another process shares its position from then on.
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
-  if (message && message->msg_control) {
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR((struct msghdr *)message, part)) {
-      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS || part->cmsg_len < CMSG_LEN(0)) continue;
-      size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count; i++) {
-        int sent;
-        memcpy(&sent, CMSG_DATA(part) + i * sizeof sent, sizeof sent);
-        struct description *description = known_description(sent);
-        if (description) mark_shared(description);
-      }
-    }
-  }
-  return real_sendmsg(fd, message, flags);
+// The format has no operation for these two: they move pages between pipes and memory, not data of a file.
+
+EXPORT ssize_t tee(int in, int out, size_t n, unsigned flags) {
+  struct call call;
+  if (!begin_call(&call, in)) return real_tee(in, out, n, flags);
+  ssize_t result = real_tee(in, out, n, flags);
+  uint64_t end_ns = now_ns();
+  struct description *target = description_of(out);
+  finish_call(&call, end_ns, TRACE_OP_OTHER, TRACE_UNKNOWN_OFFSET, n, result_of(result), call.flags,
+              target ? target->id : TRACE_NO_DESCRIPTION);
+  return result;
+}
+
+EXPORT ssize_t vmsplice(int fd, const struct iovec *v, size_t n, unsigned flags) {
+  struct call call;
+  if (!begin_call(&call, fd)) return real_vmsplice(fd, v, n, flags);
+  ssize_t result = real_vmsplice(fd, v, n, flags);
+  call.flags |= TRACE_FLAG_VECTORED;
+  finish_plain(&call, TRACE_OP_OTHER, TRACE_UNKNOWN_OFFSET, vector_bytes(v, (int)n, result), result);
+  return result;
 }
 
 // ---- Durability and space -----------------------------------------------------------------------------------------------

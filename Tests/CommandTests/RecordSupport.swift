@@ -59,6 +59,27 @@ struct ObservedTransfer: Hashable, CustomStringConvertible {
   }
 }
 
+/// The log of `strace -f`: names and results of finished calls by thread, in order; a failed call's result is −errno.
+struct CallLog {
+  private(set) var calls: [Int32: [(name: String, result: Int64)]] = [:]
+
+  init(_ path: String) throws {
+    let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: path)), as: UTF8.self)
+    for line in text.split(separator: "\n") {
+      let parts = line.split(separator: " ", maxSplits: 1)
+      guard parts.count == 2, let thread = Int32(parts[0]) else { continue }
+      var call = parts[1].drop { $0 == " " }
+      guard let equals = call.range(of: " = ", options: .backwards) else { continue }
+      if call.hasPrefix("<... ") { call = call.dropFirst(5) }
+      let name = String(call.prefix { $0.isLetter || $0.isNumber || $0 == "_" })
+      guard let result = Int64(call[equals.upperBound...].prefix { $0 != " " }) else { continue }
+      let failure = call[equals.upperBound...].split(separator: " ")
+      let code = result < 0 && failure.count > 1 ? -Int64(StraceLog.errorNumber(String(failure[1]))) : result
+      calls[thread, default: []].append((name, code))
+    }
+  }
+}
+
 /// The log of `strace -f -y -s 0 -e trace=read,…`: transfers by thread, in order.
 struct StraceLog {
   static let calls = "read,write,pread64,pwrite64,readv,writev,preadv,pwritev,preadv2,pwritev2"
@@ -114,8 +135,11 @@ struct StraceLog {
     body.split(separator: ",").last.flatMap { UInt64($0.trimmingCharacters(in: .whitespaces)) }
   }
 
-  private static func errorNumber(_ name: String) -> Int32 {
-    ["EAGAIN": EAGAIN, "EBADF": EBADF, "EINTR": EINTR, "EISDIR": EISDIR, "EINVAL": EINVAL, "EPIPE": EPIPE, "EIO": EIO][name] ?? 0
+  static func errorNumber(_ name: String) -> Int32 {
+    [
+      "ECONNREFUSED": ECONNREFUSED, "ENOTCONN": ENOTCONN, "EAGAIN": EAGAIN, "EBADF": EBADF, "EINTR": EINTR, "EISDIR": EISDIR,
+      "EINVAL": EINVAL, "EPIPE": EPIPE, "EIO": EIO,
+    ][name] ?? 0
   }
 }
 

@@ -43,6 +43,7 @@ static struct description *allocate_description(void) {
 
 static void drop_reference(struct description *description) {
   if (__atomic_sub_fetch(&description->references, 1, __ATOMIC_ACQ_REL) != 0) return;
+  if (UNLIKELY(description->uring)) uring_is_closed(description);
   uint64_t index = (uint64_t)(description - descriptions);
   uint64_t top = __atomic_load_n(&free_descriptions, __ATOMIC_ACQUIRE);
   uint64_t next;
@@ -197,6 +198,7 @@ static bool publish(const struct trace_definition *definition, const char *path)
   }
   struct trace_record *slot = ring_slot(ring, number);
   slot->operation = TRACE_OP_DEFINITION;
+  slot->phase = TRACE_PHASE_CALL;
   slot->size = bytes;
   slot->thread_id = me.thread_id;
   publish_slot(slot, number);

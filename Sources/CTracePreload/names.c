@@ -3,7 +3,7 @@
 
 // ---- Open -------------------------------------------------------------------------------------------------------------
 
-static uint32_t open_event_flags(int flags) {
+uint32_t open_event_flags(int flags) {
   uint32_t bits = description_flags(flags);
   if (flags & O_CREAT) bits |= TRACE_FLAG_CREATE;
   if (flags & O_TRUNC) bits |= TRACE_FLAG_TRUNCATING;

@@ -11,6 +11,7 @@
 #undef _FORTIFY_SOURCE
 // No inline bodies of getc and its relatives in the headers: they are exported here.
 #define __NO_INLINE__ 1
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -143,6 +144,13 @@ char *append_number(char *at, uint32_t number);
   X(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))               \
   X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at), (p, n, protection, flags, fd, at)) \
   X(int, munmap, (void *p, size_t n), (p, n))                                                                        \
+  X(int, aio_read, (struct aiocb *request), (request))                                                                 \
+  X(int, aio_write, (struct aiocb *request), (request))                                                                \
+  X(int, aio_fsync, (int operation, struct aiocb *request), (operation, request))                                      \
+  X(int, aio_error, (const struct aiocb *request), (request))                                                          \
+  X(ssize_t, aio_return, (struct aiocb *request), (request))                                                           \
+  X(int, aio_suspend, (const struct aiocb *const *list, int n, const struct timespec *timeout), (list, n, timeout))    \
+  X(int, lio_listio, (int mode, struct aiocb *const *list, int n, struct sigevent *event), (mode, list, n, event))     \
   X(FILE *, fopen, (const char *path, const char *mode), (path, mode))                                                  \
   X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))                                                             \
   X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream))                          \
@@ -218,6 +226,8 @@ struct thread_state {
   /// Frame of the outermost call in flight; an older frame that begins a call says that it was left by longjmp.
   void *frame;
   uint32_t skipped_calls;
+  /// Non-zero inside libaio, which makes its system calls by number.
+  uint32_t in_library;
 };
 extern __thread struct thread_state me __attribute__((tls_model("initial-exec")));
 
@@ -243,7 +253,9 @@ struct description {
   /// The collector can know it: its definition was published.
   bool defined;
   uint32_t next_free;
-  uint64_t reserved;
+  /// Number of the ring of io_uring that it is, or 0.
+  uint32_t uring;
+  uint32_t reserved;
 };
 _Static_assert(sizeof(struct description) == 64, "a cache line");
 
@@ -268,6 +280,8 @@ void forget_descriptor(int fd);
 void publish_definition(struct description *description, int fd);
 /// A definition of the peer of a socket; returns its number.
 uint32_t define_peer(const char *name, uint32_t length);
+/// The same of an address that the socket `fd` is to be connected with; 0 for one without a name.
+uint32_t define_peer_address(int fd, const void *address, uint32_t bytes);
 /// Writes the name of a socket's peer, or of a socket without one by its own address, to `out` (256 bytes); the length, 0 for
 /// one without a name.
 uint32_t name_socket(int fd, char *out);
@@ -278,6 +292,8 @@ void mark_shared(struct description *description);
 void announce_inherited_files(void);
 uint32_t description_flags(int open_flags);
 /// Publishes an open call; `call->flags` are added to those of open's `flags`.
+uint32_t open_event_flags(int flags);
+uint8_t allocate_operation(int mode);
 void finish_open(struct call *call, int folder, const char *path, int flags, int fd);
 int open_by_number(int folder, const char *path, const struct open_how *how, size_t bytes);
 /// True when the position can no longer be followed in memory alone.
@@ -301,6 +317,17 @@ static inline struct description *known_description(int fd) {
   return index ? &descriptions[index] : NULL;
 }
 
+/// Trace flags of the RWF_ flags of one request.
+static inline uint32_t flags_of_request(int flags) {
+  uint32_t bits = 0;
+  if (flags & RWF_HIPRI) bits |= TRACE_FLAG_HIGH_PRIORITY;
+  if (flags & RWF_DSYNC) bits |= TRACE_FLAG_REQUEST_DATA_SYNC;
+  if (flags & RWF_SYNC) bits |= TRACE_FLAG_REQUEST_SYNC;
+  if (flags & RWF_NOWAIT) bits |= TRACE_FLAG_NO_WAIT;
+  if (flags & RWF_APPEND) bits |= TRACE_FLAG_APPEND;
+  return bits;
+}
+
 // ---- Threads and rings --------------------------------------------------------------------------------------------
 
 extern struct trace_session *session;
@@ -312,10 +339,16 @@ void after_fork_in_child(void);
 /// Waits for room or counts a drop, as the session says. True when a slot may be tried again.
 bool ring_is_full(struct trace_ring *ring, uint64_t start_ns, bool definition);
 void attach_session(void);
+/// Notes a program that is about to be started when this library won't be loaded into it.
+void examine_program(int folder, const char *path);
+void note_escape(uint32_t reason, const char *path);
 /// Makes room to follow stdio streams; the standard three are followed from then on.
 bool streams_prepare(void);
 /// Writes what streams hold while it can still be recorded: libc does it after the last function of this library.
 void flush_streams_at_exit(void);
+
+/// Finds out whether `usable` slots, and memory, suffice for records numbered below `end`, and how far that is so.
+bool extend_limit(struct trace_ring *ring, uint64_t end, uint32_t usable);
 
 static inline uint64_t now_ns(void) {
   struct timespec t;
@@ -336,7 +369,7 @@ static inline bool recording(void) {
 static inline uint64_t reserve_slots(struct trace_ring *ring, uint32_t count, uint32_t usable) {
   uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
   for (;;) {
-    if (UNLIKELY(head + count - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) > usable)) return UINT64_MAX;
+    if (UNLIKELY(head + count > ring->limit) && !extend_limit(ring, head + count, usable)) return UINT64_MAX;
 #if defined(__x86_64__)
     // Only this thread and its signal handlers write the word, so the exchange need not be locked.
     uint64_t expected = head;
@@ -411,9 +444,45 @@ static inline void finish_call(
   slot->other_description = other;
   slot->flags = flags;
   slot->operation = operation;
+  slot->phase = TRACE_PHASE_CALL;
   publish_slot(slot, number);
   __atomic_store_n(&ring->in_flight_ns, call->outer_ns, __ATOMIC_RELEASE);
 }
+
+/// A request that completes later, as its submission tells it.
+struct request {
+  uint64_t context, key;
+  uint64_t offset, size;
+  uint32_t id, other, flags;
+  uint8_t operation;
+};
+/// Publishes that a request is on its way, from `start_ns` on.
+void publish_submission(const struct request *request, uint64_t start_ns);
+/// Publishes a completion; `flags` are trace_completion_flags.
+void publish_completion(uint64_t context, uint64_t key, int64_t result, uint64_t seen_ns, uint32_t flags);
+/// Publishes that the kernel did not take the request.
+void publish_withdrawal(uint64_t context, uint64_t key);
+/// Bytes of `n` buffers that the kernel is about to read the descriptions of.
+uint64_t bytes_of_vector(uint64_t vector, uint64_t n);
+/// A function that its library may bring late, or never (NULL).
+void *find_function(const char *name, const char *library);
+
+/// A thread that maps a ring of io_uring, or part of one, tells so here; true when that is what `fd` is.
+bool uring_was_mapped(struct description *description, void *address, uint64_t offset);
+void uring_is_unmapped(const void *address);
+void uring_is_closed(struct description *description);
+/// Accounts for the rings that are open when the process ends.
+void account_urings_at_exit(void);
+void forget_urings(void);
+extern uint32_t urings_in_use;
+
+// System calls by number that have no function in libc; results as of syscall(2).
+long io_submit_by_number(long context, long count, void *list);
+long io_getevents_by_number(long number, long context, long least, long most, void *events, void *timeout, void *signals);
+long io_cancel_by_number(long context, void *request, void *event);
+long uring_setup_by_number(long entries, void *parameters);
+long uring_enter_by_number(long fd, long submit, long least, long flags, long argument, long bytes);
+long uring_register_by_number(long fd, long operation, void *argument, long count);
 
 /// Begins a call on a descriptor; false when it passes through unrecorded.
 static inline bool begin_call(struct call *call, int fd) {

@@ -102,6 +102,13 @@ uint32_t name_socket(int fd, char *out) {
   return name_address(fd, generic, bytes, listening ? "-listen:" : "-local:", out);
 }
 
+uint32_t define_peer_address(int fd, const void *address, uint32_t bytes) {
+  if (bytes > sizeof(struct sockaddr_storage)) return TRACE_NO_DESCRIPTION;
+  char name[256];
+  uint32_t length = name_address(fd, address, bytes, ":", name);
+  return length ? define_peer(name, length) : TRACE_NO_DESCRIPTION;
+}
+
 // ---- Connections ------------------------------------------------------------------------------------------------------------
 
 EXPORT int connect(int fd, const struct sockaddr *address, socklen_t bytes) {
@@ -112,14 +119,10 @@ EXPORT int connect(int fd, const struct sockaddr *address, socklen_t bytes) {
   int64_t outcome = result_of(result);
   int saved = errno;
   // The kernel has read the address, or said EFAULT.
-  if (call.description && outcome != -EFAULT && outcome != -EBADF && outcome != -ENOTSOCK && bytes <= sizeof(struct sockaddr_storage)) {
-    char name[256];
-    uint32_t length = name_address(fd, address, bytes, ":", name);
-    if (length) {
-      uint32_t id = define_peer(name, length);
-      if (id) call.id = id;
-      if (outcome == 0 || outcome == -EINPROGRESS) call.description->id = call.id;
-    }
+  if (call.description && outcome != -EFAULT && outcome != -EBADF && outcome != -ENOTSOCK) {
+    uint32_t id = define_peer_address(fd, address, bytes);
+    if (id) call.id = id;
+    if (id && (outcome == 0 || outcome == -EINPROGRESS)) call.description->id = id;
   }
   errno = saved;
   finish_call(&call, end_ns, TRACE_OP_CONNECT, TRACE_UNKNOWN_OFFSET, TRACE_UNKNOWN_SIZE, outcome, call.flags, TRACE_NO_DESCRIPTION);

@@ -94,23 +94,12 @@ EXPORT ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) {
   return result;
 }
 
-/// Trace flags of the RWF_ flags of one call.
-static uint32_t request_flags(int flags) {
-  uint32_t bits = TRACE_FLAG_VECTORED;
-  if (flags & RWF_HIPRI) bits |= TRACE_FLAG_HIGH_PRIORITY;
-  if (flags & RWF_DSYNC) bits |= TRACE_FLAG_REQUEST_DATA_SYNC;
-  if (flags & RWF_SYNC) bits |= TRACE_FLAG_REQUEST_SYNC;
-  if (flags & RWF_NOWAIT) bits |= TRACE_FLAG_NO_WAIT;
-  if (flags & RWF_APPEND) bits |= TRACE_FLAG_APPEND;
-  return bits;
-}
-
 /// Offset -1 means the description's position.
 static void finish_version2(
     struct call *call, int fd, uint8_t operation, const struct iovec *v, int n, off_t at, int flags, ssize_t result) {
   uint64_t size = vector_bytes(v, n, result);
-  if (at == -1) finish_sequential(call, fd, operation, size, result, request_flags(flags));
-  else finish_at(call, fd, operation, (uint64_t)at, size, result, request_flags(flags));
+  if (at == -1) finish_sequential(call, fd, operation, size, result, TRACE_FLAG_VECTORED | flags_of_request(flags));
+  else finish_at(call, fd, operation, (uint64_t)at, size, result, TRACE_FLAG_VECTORED | flags_of_request(flags));
 }
 
 EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags) {
@@ -269,7 +258,7 @@ EXPORT int truncate(const char *path, off_t n) {
 }
 extern __typeof(truncate) truncate64 ALIAS("truncate");
 
-static uint8_t allocate_operation(int mode) {
+uint8_t allocate_operation(int mode) {
   if (mode & FALLOC_FL_PUNCH_HOLE) return TRACE_OP_DISCARD;
   if (mode & FALLOC_FL_ZERO_RANGE) return TRACE_OP_WRITE_ZEROES;
   return mode & ~FALLOC_FL_KEEP_SIZE ? TRACE_OP_OTHER : TRACE_OP_ALLOCATE;

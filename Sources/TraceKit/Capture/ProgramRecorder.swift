@@ -151,7 +151,9 @@ public enum ProgramRecorder {
       reads: .init(recordedBytes: result.bytesRead, kernelBytes: kernelBytes?.read),
       writes: .init(recordedBytes: result.bytesWritten, kernelBytes: kernelBytes?.written),
       costPerEventNanoseconds: RecordingCost.measure(options), mappings: Int(result.mappings),
-      stdioStreams: Int(running.session.shared.pointee.stdio_streams), stillRunning: living, failure: result.failure)
+      stdioStreams: Int(running.session.shared.pointee.stdio_streams),
+      blindSpots: PreloadBlindSpots(running.session, result, namesAreHidden: options.anonymizer != nil), stillRunning: living,
+      failure: result.failure)
     if summary.failure == nil {
       do throws(TraceError) {
         try writer.updateMetadata { metadata in

@@ -25,9 +25,9 @@ public struct RecordingSummary: Sendable {
   public var reads: Coverage
   public var writes: Coverage
   public var costPerEventNanoseconds: Double?
-  /// Blind spots that were met.
   public var mappings: Int
   public var stdioStreams: Int
+  var blindSpots: PreloadBlindSpots
   /// Processes that the program left running.
   public var stillRunning: Int
   /// Why the trace ends early, when it does.
@@ -46,6 +46,7 @@ public struct RecordingSummary: Sendable {
       "recorded_read_bytes": "\(reads.recordedBytes)", "recorded_written_bytes": "\(writes.recordedBytes)",
       "file_mappings": "\(mappings)", "stdio_streams": "\(stdioStreams)", "processes_still_running": "\(stillRunning)",
     ]
+    for spot in blindSpots.spots { figures["blind: \(spot.name)"] = "\(spot.count)" }
     if let bytes = reads.kernelBytes { figures["kernel_read_bytes"] = "\(bytes)" }
     if let bytes = writes.kernelBytes { figures["kernel_written_bytes"] = "\(bytes)" }
     return figures
@@ -65,7 +66,7 @@ public struct RecordingSummary: Sendable {
     if let cost = costPerEventNanoseconds {
       lines.append("  cost: \(Decimal.text(cost, digits: 0)) ns per event, measured on this machine")
     }
-    if let line = blindSpotLine { lines.append(line) }
+    lines += blindSpots.lines
     if stillRunning > 0 {
       lines.append(
         "  \(stillRunning) processes that the program started still run; from here on they are not recorded (--wait-all waits for them)")
@@ -97,10 +98,4 @@ public struct RecordingSummary: Sendable {
   private func count(_ number: Int, _ thing: String) -> String { "\(number) \(thing)\(number == 1 ? "" : "s")" }
 
   private func percent(_ share: Double) -> String { "\(Decimal.text((share * 1000).rounded(.down) / 10, digits: 1)) %" }
-
-  private var blindSpotLine: String? {
-    var spots: [String] = []
-    if mappings > 0 { spots.append("I/O through \(count(mappings, "file mapping"))") }
-    return spots.isEmpty ? nil : "  blind spots met: \(spots.joined(separator: ", "))"
-  }
 }

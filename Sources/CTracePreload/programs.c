@@ -55,26 +55,36 @@ static uint32_t reason_of_image(const char *bytes, long length) {
   return TRACE_ESCAPE_STATIC;
 }
 
+/// The interpreter that a script's first line names.
+static bool interpreter_of(const char *bytes, long length, char *name, long room) {
+  if (length < 3 || bytes[0] != '#' || bytes[1] != '!') return false;
+  long at = 2, count = 0;
+  while (at < length && (bytes[at] == ' ' || bytes[at] == '\t')) at++;
+  while (at < length && count < room - 1 && bytes[at] && !strchr(" \t\n", bytes[at])) name[count++] = bytes[at++];
+  name[count] = 0;
+  return count > 0;
+}
+
 static void examine(int folder, const char *path, int depth) {
-  char bytes[4096];
   struct stat status;
   int fd = (int)RAW(SYS_openat, folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return;
   bool regular = RAW(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_mode & 0111;
-  long length = regular ? RAW(SYS_pread64, fd, bytes, sizeof bytes - 1, 0) : 0;
+  long length = regular && status.st_size > 0 ? (status.st_size < 4096 ? status.st_size : 4096) : 0;
+  // Mapped, since the kernel would count what was read as the program's.
+  long mapped = length ? RAW(SYS_mmap, 0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) : -1;
   bool rights = regular && gains_rights(fd, &status);
   RAW(SYS_close, fd);
-  if (length >= (long)sizeof(Elf64_Ehdr) && memcmp(bytes, ELFMAG, SELFMAG) == 0) {
-    uint32_t reason = rights ? TRACE_ESCAPE_PRIVILEGES : reason_of_image(bytes, length);
-    if (reason) note_escape(reason, path);
-    return;
-  }
-  if (length < 3 || bytes[0] != '#' || bytes[1] != '!' || depth >= 4) return;
+  if (mapped < 0 && mapped > -4096) return;
+  char interpreter[256];
+  const char *bytes = (const char *)mapped;
+  bool image = length >= (long)sizeof(Elf64_Ehdr) && memcmp(bytes, ELFMAG, SELFMAG) == 0;
+  uint32_t reason = !image ? 0 : rights ? TRACE_ESCAPE_PRIVILEGES : reason_of_image(bytes, length);
   // A script runs as its interpreter; rights that the script's file has are not given.
-  bytes[length] = 0;
-  char *name = bytes + 2 + strspn(bytes + 2, " \t");
-  name[strcspn(name, " \t\n")] = 0;
-  if (*name) examine(AT_FDCWD, name, depth + 1);
+  bool script = !image && interpreter_of(bytes, length, interpreter, sizeof interpreter);
+  RAW(SYS_munmap, mapped, 4096);
+  if (reason) note_escape(reason, path);
+  if (script && depth < 4) examine(AT_FDCWD, interpreter, depth + 1);
 }
 
 COLD void examine_program(int folder, const char *path) {

@@ -11,15 +11,14 @@ struct PreloadBlindSpots: Sendable {
     var remedy: String?
   }
   private(set) var spots: [Spot] = []
-  /// Asynchronous requests whose completion was not seen: their events have neither latency nor result.
-  private(set) var unfinishedRequests: UInt64 = 0
+  /// The programs that were started and went unseen, each with the reason, for people.
+  private(set) var programs: [String] = []
 
   /// What sees programs and calls that no library can be loaded in front of.
   static let otherRoute = "'trace-record run --route syscalls' or 'trace-record attach' sees them, as root"
 
-  init(_ session: PreloadSession, _ result: RecordingWriter.Outcome, namesAreHidden: Bool) {
+  init(_ session: PreloadSession, _ result: RecordingWriter.Outcome) {
     let shared = session.shared.pointee
-    unfinishedRequests = result.unfinishedRequests
     add("file mappings", result.mappings, "reads and writes of mapped memory are no calls")
     let direct = "submitted by system calls of the program's own or taken by a kernel thread; \(Self.otherRoute)"
     add("io_uring requests that no call showed", shared.uring_unseen_requests, direct)
@@ -32,10 +31,11 @@ struct PreloadBlindSpots: Sendable {
     add("completions that were gone when they were looked for", shared.unseen_completions &+ unmatched, nil)
     add("asynchronous requests whose completion was not seen", result.unfinishedRequests, nil)
     for escape in Self.escapes(session) {
-      let path = namesAreHidden ? "" : "\(PrintableText.escaped(escape.path)) "
-      add("starts of \(path)(\(escape.reason))", escape.starts, Self.otherRoute)
+      add("starts of programs \(escape.reason)", escape.starts, Self.otherRoute)
+      let times = escape.starts == 1 ? "" : ", started \(escape.starts) times"
+      programs.append("\(PrintableText.escaped(escape.path)) (\(escape.reason)\(times))")
     }
-    add("starts of further programs that can't be recorded", shared.escapes_beyond, Self.otherRoute)
+    add("starts of further programs that ignore preloading", shared.escapes_beyond, Self.otherRoute)
   }
 
   private mutating func add(_ name: String, _ count: UInt64, _ remedy: String?) {
@@ -45,12 +45,6 @@ struct PreloadBlindSpots: Sendable {
     } else {
       spots.append(Spot(name: name, count: count, remedy: remedy))
     }
-  }
-
-  /// The lines that a command prints at its end.
-  var lines: [String] {
-    guard !spots.isEmpty else { return [] }
-    return ["  blind spots met:"] + spots.map { spot in "    \(spot.count) \(spot.name)\(spot.remedy.map { ": \($0)" } ?? "")" }
   }
 
   // MARK: Programs
@@ -69,12 +63,12 @@ struct PreloadBlindSpots: Sendable {
 
   private static func reason(_ code: UInt32) -> String {
     switch code {
-    case TRACE_ESCAPE_STATIC.rawValue: "statically linked"
-    case TRACE_ESCAPE_PRIVILEGES.rawValue: "setuid, setgid or with file capabilities"
-    case TRACE_ESCAPE_ARCHITECTURE.rawValue: "for another processor, or 32-bit"
-    case TRACE_ESCAPE_LIBC.rawValue: "linked with musl"
+    case TRACE_ESCAPE_STATIC.rawValue: "that are statically linked"
+    case TRACE_ESCAPE_PRIVILEGES.rawValue: "that gain rights (setuid, setgid, file capabilities)"
+    case TRACE_ESCAPE_ARCHITECTURE.rawValue: "for another processor, or of 32 bits"
+    case TRACE_ESCAPE_LIBC.rawValue: "that are linked with musl"
     case TRACE_ESCAPE_ROOT.rawValue: "in another root directory, which the recorder's library is not in"
-    default: "not recordable"
+    default: "that ignore preloading"
     }
   }
 }

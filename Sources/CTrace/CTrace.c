@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <setjmp.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -145,3 +147,76 @@ void *ctrace_map_memory(size_t bytes) {
 }
 int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
 void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
+
+int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {
+  ssize_t moved = splice(in, (loff_t *)in_offset, out, (loff_t *)out_offset, length, 0);
+  return moved < 0 ? -errno : moved;
+}
+int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length) {
+  struct iovec piece = {memory, length};
+  ssize_t moved = vmsplice(pipe_end, &piece, 1, 0);
+  return moved < 0 ? -errno : moved;
+}
+int ctrace_nonblocking_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
+int ctrace_set_pipe_size(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes); }
+int ctrace_pipe_size(int fd) { return fcntl(fd, F_GETPIPE_SZ); }
+void *ctrace_map_unwritable(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+void *ctrace_map_file(int fd, int64_t offset, size_t bytes, int writable) {
+  void *memory = mmap(NULL, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, offset);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+// Where a copy goes on when the mapping has no page behind it: the file ends there, or the page cannot be read or allocated.
+static _Thread_local sigjmp_buf *bus_error_exit;
+static struct sigaction previous_bus_action;
+static void on_bus_error(int signal, siginfo_t *information, void *context) {
+  (void)information, (void)context;
+  if (bus_error_exit) siglongjmp(*bus_error_exit, 1);
+  // Not of a guarded copy: the instruction runs again under the action that was there before.
+  sigaction(signal, &previous_bus_action, NULL);
+}
+void ctrace_catch_bus_errors(void) {
+  struct sigaction present;
+  if (sigaction(SIGBUS, NULL, &present) == 0 && present.sa_sigaction == on_bus_error) return;
+  // SA_NODEFER: the jump does not give the signal mask back.
+  struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, &previous_bus_action);
+}
+int ctrace_guarded_copy(void *to, const void *from, size_t bytes) {
+  sigjmp_buf here;
+  if (sigsetjmp(here, 0)) {
+    bus_error_exit = NULL;
+    return -1;
+  }
+  bus_error_exit = &here;
+  __asm__ __volatile__("" ::: "memory");
+  memcpy(to, from, bytes);
+  __asm__ __volatile__("" ::: "memory");
+  bus_error_exit = NULL;
+  return 0;
+}
+
+uint32_t ctrace_direct_alignment(int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN))
+    return status.stx_dio_offset_align;
+#endif
+  int bytes = 0;
+  return ioctl(fd, BLKSSZGET, &bytes) == 0 && bytes > 0 ? (uint32_t)bytes : 512;
+}
+int64_t ctrace_cached_bytes(int fd) {
+  struct { uint64_t offset, length; } range = {0, 0};
+  struct { uint64_t cached, dirty, writeback, evicted, recently_evicted; } state;
+  if (syscall(451, fd, &range, &state, 0) != 0) return -1; // SYS_cachestat, Linux 6.5
+  return (int64_t)state.cached * sysconf(_SC_PAGESIZE);
+}
+int ctrace_drop_cached_pages(int fd) {
+  fdatasync(fd);
+  return posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}

@@ -22,6 +22,10 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
   @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
+  @Option(
+    help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
+    transform: parseSize)
+  var pipeSize: UInt64?
   @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
   var map: [String] = []
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
@@ -64,6 +68,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
+    options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to
@@ -107,6 +112,13 @@ private func parseDuration(_ text: String) throws -> Int64 {
     throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
   }
   return value
+}
+
+private func parseSize(_ text: String) throws -> UInt64 {
+  guard let bytes = ByteCount.bytes(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no size: 4096, 64KiB, 1MiB, 2GiB")
+  }
+  return bytes
 }
 
 private func parseKind(_ text: String) throws -> IOOperation.Kind {

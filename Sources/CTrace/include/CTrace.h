@@ -108,6 +108,28 @@ void ctrace_use_huge_pages(void *memory, size_t bytes);
 int ctrace_memory_file(const char *name);
 /// pipe2(2) with both ends closed at exec.
 int ctrace_pipe(int ends[2]);
+/// splice(2) and vmsplice(2) without flags, of one piece of memory: bytes moved, or the negative errno.
+int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length);
+int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length);
+/// pipe2(2) with both ends closed at exec, neither of which ever waits.
+int ctrace_nonblocking_pipe(int ends[2]);
+/// F_SETPIPE_SZ and F_GETPIPE_SZ: the capacity in bytes; -1 with errno on failure.
+int ctrace_set_pipe_size(int fd, int bytes);
+int ctrace_pipe_size(int fd);
+/// Fresh anonymous memory that can only be read, for pages that the kernel puts there; NULL with errno on failure.
+void *ctrace_map_unwritable(size_t bytes);
+/// mmap(2) of a file, shared; NULL with errno on failure.
+void *ctrace_map_file(int fd, int64_t offset, size_t bytes, int writable);
+/// Handles SIGBUS of `ctrace_guarded_copy`; any other goes to the action that was there before. Once per process.
+void ctrace_catch_bus_errors(void);
+/// memcpy(3) from or to a mapping; -1 when the mapping had no page behind it, with part of the bytes copied.
+int ctrace_guarded_copy(void *to, const void *from, size_t bytes);
+/// What O_DIRECT asks of offsets and lengths of an open file or block device (STATX_DIOALIGN, BLKSSZGET); 0 when it takes none.
+uint32_t ctrace_direct_alignment(int fd);
+/// Bytes of an open file in the page cache (cachestat(2), Linux 6.5); -1 when that is not known.
+int64_t ctrace_cached_bytes(int fd);
+/// Writes a file's pages back and evicts them (POSIX_FADV_DONTNEED); 0, or the errno.
+int ctrace_drop_cached_pages(int fd);
 /// setrlimit(RLIMIT_CORE).
 static inline int ctrace_limit_core(const struct rlimit *limit) { return setrlimit(RLIMIT_CORE, limit); }
 /// PR_SET_CHILD_SUBREAPER: orphaned descendants become children of the caller.

@@ -5,15 +5,18 @@ import Glibc
 final class Payload: @unchecked Sendable {
   /// Small enough for a CPU's own cache: the copying of a write should cost what it costs a program that just made the data.
   private static let poolBytes = 1 << 18
-  /// Slices start at multiples of this, which O_DIRECT asks of memory.
-  private static let alignment = 512
+  /// Slices start at multiples of this.
+  private let alignmentBytes: Int
   private let pool: UnsafeMutableRawPointer
   private let seed: UInt64
   private let sizeBytes: Int
 
-  /// - Parameter largestBytes: the longest slice that will be asked for.
-  init(seed: UInt64, largestBytes: Int) {
+  /// - Parameters:
+  ///   - largestBytes: the longest slice that will be asked for.
+  ///   - alignmentBytes: what slices are aligned to, a power of two from 512 to 4096.
+  init(seed: UInt64, largestBytes: Int, alignmentBytes: Int = 512) {
     self.seed = seed
+    self.alignmentBytes = alignmentBytes
     let size = Self.poolBytes + largestBytes
     sizeBytes = size
     pool = .allocate(byteCount: size, alignment: 4096)
@@ -39,7 +42,7 @@ final class Payload: @unchecked Sendable {
   @inline(__always)
   func slice(file: UInt32, offset: Int64, sequence: UInt64) -> UnsafeMutableRawPointer {
     let hash = Self.mix(seed ^ UInt64(file) << 40 ^ UInt64(bitPattern: offset) ^ sequence &* 0x9E37_79B9_7F4A_7C15)
-    return pool + Int(hash >> 40) % (Self.poolBytes / Self.alignment) * Self.alignment
+    return pool + Int(hash >> 40) % (Self.poolBytes / alignmentBytes) * alignmentBytes
   }
 
   /// The finaliser of SplitMix64.

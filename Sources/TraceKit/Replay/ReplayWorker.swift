@@ -40,6 +40,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         worker.runOneByOne()
       }
       worker.log?.finish()
+      // Some of it is only known after the requests.
+      setup.result.conditions = worker.engine.conditions
     } catch {
       control.fail(error)
       _ = control.enter()

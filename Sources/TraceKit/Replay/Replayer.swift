@@ -104,7 +104,8 @@ public final class Replayer {
         )
       }
       let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
-      payload = Payload(seed: options.seed, largestBytes: Int(taken.largestRequestBytes))
+      payload = Payload(
+        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), alignmentBytes: engine.writeAlignmentBytes)
       targets = try TargetSet(plan, files: reader.files, survey: taken, options: options.targets, payload: payload)
       survey = taken
     }
@@ -123,7 +124,7 @@ public final class Replayer {
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
-      tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [],
+      tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: targets?.targets ?? [],
       notes: targets?.notes ?? [],
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()

@@ -50,7 +50,9 @@ final class MeasuredTrace {
           position &+= 1
         } else {
           scratch.count = 0
-          guard builder.build(event, number: number, into: scratch) else { continue }
+          var index = 0
+          builder.fill(scratch, event, &index, count: 1, firstNumber: number)
+          guard scratch.count == 1 else { continue }
           position = builder.issued
         }
         guard let kind = IOOperation.Kind(event.pointee.operation), event.pointee.latencyNanoseconds >= 0,

@@ -6,6 +6,7 @@ struct ReportAssembly {
   let tracePath: String
   let reader: TraceReader
   let options: ReplayOptions
+  let engine: EngineRegistry.Entry
   let outcome: ReplaySession.Outcome
   let targets: [ReplayTarget]
   let notes: [String]
@@ -178,7 +179,8 @@ struct ReportAssembly {
     var counts: [WorkerTally.ErrorKey: UInt64] = [:]
     for result in outcome.results { counts.merge(result.errors) { $0 + $1 } }
     return counts.map { key, count in
-      ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: String(cString: strerror(key.code)), requests: count)
+      let message = engine.meaning(key.code, key.kind) ?? String(cString: strerror(key.code))
+      return ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: message, requests: count)
     }.sorted { ($0.operation, $0.errno) < ($1.operation, $1.errno) }
   }
 

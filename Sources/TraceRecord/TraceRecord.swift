@@ -13,6 +13,7 @@ struct TraceRecord: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       RunCommand.self,
+      AttachCommand.self,
       InfoCommand.self,
       DumpCommand.self,
       VerifyCommand.self,
@@ -20,6 +21,7 @@ struct TraceRecord: ParsableCommand {
       ImportCommand.self,
       ExportCommand.self,
       CalibrateCommand.self,
+      GuardTracingCommand.self,
     ])
 
   static func main() {

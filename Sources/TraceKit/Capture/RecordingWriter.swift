@@ -20,15 +20,20 @@ final class RecordingWriter: @unchecked Sendable {
     var failure: TraceError?
   }
   private let queue: CaptureQueue
-  private let session: PreloadSession
+  /// Ends the recording at its source; called when nothing more can be written.
+  private let stop: @Sendable () -> Void
   private var outcome = Outcome()
   private var thread: WorkerThread?
   /// The trace until the thread takes it.
   private var pending: RecordingStream?
 
-  init(queue: CaptureQueue, session: PreloadSession) {
+  convenience init(queue: CaptureQueue, session: PreloadSession) {
+    self.init(queue: queue) { session.stop() }
+  }
+
+  init(queue: CaptureQueue, stop: @escaping @Sendable () -> Void) {
     self.queue = queue
-    self.session = session
+    self.stop = stop
   }
 
   /// Starts writing to `writer`; time 0 of the trace is `epochNanoseconds` of CLOCK_MONOTONIC.
@@ -56,7 +61,7 @@ final class RecordingWriter: @unchecked Sendable {
       let isLast = round.isLast
       stream.absorb(round)
       // The program runs on unrecorded; what was written stays readable.
-      if stream.outcome.failure != nil { session.stop() }
+      if stream.outcome.failure != nil { stop() }
       if isLast { break }
     }
     outcome = stream.outcome

@@ -14,6 +14,7 @@ struct TraceRecord: ParsableCommand {
     subcommands: [
       RunCommand.self,
       AttachCommand.self,
+      BlockCommand.self,
       InfoCommand.self,
       DumpCommand.self,
       VerifyCommand.self,

@@ -45,6 +45,24 @@ struct DescriptorFacts: Sendable {
     nanoseconds = UInt64(ctrace_monotonic_ns())
   }
 
+  /// Looks a device file up by its path; nil when it is gone.
+  init?(device path: String) {
+    var status = stat()
+    var birth = Int64.min
+    guard let absolute = realpath(path, nil) else { return nil }
+    defer { free(absolute) }
+    guard ctrace_status(absolute, &status, &birth) == 0 else { return nil }
+    self.path = Array(String(cString: absolute).utf8)
+    kind = FileMode.kind(status.st_mode)
+    device = Self.split(status.st_dev)
+    representedDevice = Self.split(status.st_rdev)
+    inode = UInt64(status.st_ino)
+    birthNanoseconds = birth
+    sizeBytes = Self.deviceBytes(status.st_rdev)
+    filesystemType = 0
+    nanoseconds = UInt64(ctrace_monotonic_ns())
+  }
+
   /// `pos:	1024` and `flags:	0100002` (octal).
   static func information(_ text: String) -> (position: Int64?, openFlags: UInt32?) {
     var position: Int64?

@@ -97,3 +97,9 @@ int ctrace_detached_mount(const char *filesystem) {
 int ctrace_same_description(pid_t a, int descriptor_a, pid_t b, int descriptor_b) {
   return (int)syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long)descriptor_a, (unsigned long)descriptor_b) == 0;
 }
+void *ctrace_map_memory(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }

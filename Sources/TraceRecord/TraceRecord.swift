@@ -15,6 +15,7 @@ struct TraceRecord: ParsableCommand {
       RunCommand.self,
       AttachCommand.self,
       BlockCommand.self,
+      TriggerCommand.self,
       InfoCommand.self,
       DumpCommand.self,
       VerifyCommand.self,

@@ -12,7 +12,7 @@ struct TracingArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Stop after this time, as 30s or 5m (default: until Ctrl-C, or nothing is left to record).", valueName: "time"))
   var duration: String?
   @Option(help: ArgumentHelp("Memory of each CPU's kernel buffer, as 16M.", valueName: "size"))
-  var bufferSize: String = "16M"
+  var kernelBuffer: String = "16M"
   @Flag(help: "Hide file names behind a keyed hash; extensions and the tree's shape stay.")
   var anonymize = false
   @Option(help: ArgumentHelp("Hide names with the key in this file, so that recordings can be compared.", valueName: "file"))
@@ -21,14 +21,16 @@ struct TracingArguments: ParsableArguments {
   var level: Int = Int(TraceWriter.defaultCompressionLevel)
   @Flag(help: "Neither a line when recording begins nor a summary at the end.")
   var quiet = false
+  @OptionGroup(title: "Long recordings")
+  var long: RecordingArguments
   @Flag(help: .hidden)
   var noCalibration = false
 
   /// - Throws: one sentence for a value that can't be used.
   func options() throws(TraceError) -> TracingOptions {
     guard (1...9).contains(level) else { throw TraceError(.refused, "--level \(level): 1 to 9") }
-    guard let bufferBytes = Self.bytes(bufferSize), bufferBytes >= 64 << 10, bufferBytes <= 1 << 30 else {
-      throw TraceError(.refused, "--buffer-size \(PrintableText.escaped(bufferSize)): 64K to 1G")
+    guard let bufferBytes = ByteCount.bytes(kernelBuffer).map({ Int(clamping: $0) }), bufferBytes >= 64 << 10, bufferBytes <= 1 << 30 else {
+      throw TraceError(.refused, "--kernel-buffer \(PrintableText.escaped(kernelBuffer)): 64K to 1G")
     }
     var options = TracingOptions(output: output)
     options.overwrite = force
@@ -42,7 +44,8 @@ struct TracingArguments: ParsableArguments {
       options.durationNanoseconds = nanoseconds
       options.described["duration"] = duration
     }
-    options.described["buffer_bytes"] = "\(bufferBytes)"
+    options.long = try long.options()
+    options.described["kernel_buffer_bytes"] = "\(bufferBytes)"
     if let anonymizeKey {
       options.anonymizer = try PathAnonymizer(keyFile: anonymizeKey)
     } else if anonymize {
@@ -60,18 +63,9 @@ struct TracingArguments: ParsableArguments {
   }
 
   /// Prints the summary; a recording that ended early is an error.
-  func report(_ summary: TracingSummary) throws {
+  func report(_ summary: RecordingSummary) throws {
     if !quiet { for line in summary.lines { CommandFailure.say(line) } }
     if let failure = summary.failure { throw failure }
-  }
-
-  /// `4096`, `512K`, `2M`, `1G`; nil for anything else.
-  private static func bytes(_ text: String) -> Int? {
-    let shifts: [Character: Int] = ["K": 10, "M": 20, "G": 30]
-    guard let last = text.uppercased().last else { return nil }
-    let shift = shifts[last] ?? 0
-    guard let number = Int(shift > 0 ? String(text.dropLast()) : text), number > 0, number < 1 << 32 else { return nil }
-    return number << shift
   }
 }
 

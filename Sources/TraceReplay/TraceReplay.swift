@@ -25,7 +25,7 @@ struct TraceReplay: ParsableCommand {
       Glibc.exit(failure.status)
     } catch let error as TraceError {
       complain(error.message)
-      Glibc.exit(1)
+      Glibc.exit(error.kind == .usage ? 2 : 1)
     } catch {
       let status = exitCode(for: error).rawValue
       let text = fullMessage(for: error)
@@ -43,14 +43,5 @@ struct TraceReplay: ParsableCommand {
   static func complain(_ message: String, prefix: Bool = true) {
     let line = (prefix ? "trace-replay: " : "") + message + "\n"
     StandardError.write(line)
-  }
-}
-
-/// `trace-replay engines`.
-struct EnginesCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "engines", abstract: "List the engines.")
-
-  func run() {
-    for engine in EngineRegistry.entries { print("\(engine.name)\t\(engine.summary)") }
   }
 }

@@ -57,7 +57,7 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     return try makeTrace(folder("mixed"), files: (0..<3).map { regular("/data/\($0)", size: 2 << 20) }, events: events)
   }
 
-  @Test(arguments: ["null", "sync"], [ReplayOrder.streams, .schedule, .depth])
+  @Test(arguments: ["null", "sync", "io_uring"], [ReplayOrder.streams, .schedule, .dependencies, .depth])
   func everyEngineIssuesTheSameRequestsInEveryOrder(engine: String, order: ReplayOrder) throws {
     let trace = try mixedTrace()
     let replayer = try Replayer(
@@ -355,7 +355,8 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     let folder = Folder()
     try FileManager.default.createDirectory(atPath: folder("named"), withIntermediateDirectories: true)
     let trace = try makeTrace(
-      folder("trace"), files: [regular("/kept/a"), regular("/other/b")], events: [access(.write, 0, 0, 512, at: 1), access(.write, 1, 0, 512, at: 2)])
+      folder("trace"), files: [regular("/kept/a"), regular("/other/b")],
+      events: [access(.write, 0, 0, 512, at: 1), access(.write, 1, 0, 512, at: 2)])
     var options = ReplayOptions()
     options.speed = .maximum
     options.targets.scratch = folder.path

@@ -5,6 +5,7 @@
 // _GNU_SOURCE is not defined here: Swift's own Glibc module is built without it, and two definitions of one type
 // don't mix. What needs it is declared below and defined in CTrace.c.
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <libaio.h>
@@ -65,12 +66,36 @@ extern volatile int ctrace_stop_signal_number;
 static inline int ctrace_stop_signal(void) { return ctrace_stop_signal_number; }
 /// Remembers a stop as if `signal` had come; 0 forgets it.
 void ctrace_set_stop_signal(int signal);
+/// Counts `signal` from now on, in place of its default action; other calls go on after it.
+void ctrace_count_signal(int signal);
+/// How often the counted signal came.
+unsigned ctrace_signal_count(void);
+/// Columns of the terminal at `fd`, or 0.
+int ctrace_terminal_columns(int fd);
+/// The name of an errno (`EIO`), or NULL.
+const char *ctrace_error_name(int code);
+/// Listens on, or connects to, a local stream socket with an abstract name (without the leading NUL); -1 with errno on failure.
+int ctrace_listen_abstract(const char *name);
+int ctrace_connect_abstract(const char *name);
+/// accept(2), closed at exec; reads and writes of the connection end after `seconds`.
+int ctrace_accept(int fd, int seconds);
+/// User of the process at the other end of a local socket, or -1 where that is not known.
+int64_t ctrace_peer_user(int fd);
+/// send(2) without SIGPIPE.
+ssize_t ctrace_send(int fd, const void *bytes, size_t count);
 /// The calling thread's ID.
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.
 void ctrace_use_fine_timers(void);
+/// Gives the calling thread a descriptor table of its own, a copy of the process's (CLONE_FILES of unshare(2)); -1 with errno on
+/// failure.
+int ctrace_unshare_files(void);
 /// Pins the calling thread to one CPU; -1 with errno on failure.
 int ctrace_pin_thread(int cpu);
+/// Anonymous private memory that takes none before it is touched; NULL with errno on failure.
+void *ctrace_map_memory(size_t bytes);
+/// Asks for huge pages behind memory (madvise(2)).
+void ctrace_use_huge_pages(void *memory, size_t bytes);
 /// memfd_create(2), closed at exec.
 int ctrace_memory_file(const char *name);
 /// pipe2(2) with both ends closed at exec.
@@ -91,11 +116,67 @@ static inline int ctrace_open(const char *path, int flags, mode_t mode) { return
 static inline int ctrace_major(uint64_t device) { return (int)major(device); }
 static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }
 
+// io_uring: what liburing has as macros, or not at all in the version of Debian 12.
+
+/// Moves up to `limit` completions out of the ring; the number of them. A completion's user_data is its slot.
+static inline unsigned ctrace_uring_drain(struct io_uring *ring, uint64_t *user_data, int32_t *results, unsigned limit) {
+  unsigned head, count = 0;
+  struct io_uring_cqe *cqe;
+  io_uring_for_each_cqe(ring, head, cqe) {
+    if (count == limit) break;
+    user_data[count] = cqe->user_data;
+    results[count++] = cqe->res;
+  }
+  if (count) io_uring_cq_advance(ring, count);
+  return count;
+}
+/// The kernel has work for the ring that only an io_uring_enter(2) runs: deferred task work, or completions that overflowed.
+static inline int ctrace_uring_needs_enter(const struct io_uring *ring) {
+  return (*ring->sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+/// Prepares IORING_OP_FTRUNCATE (Linux 6.9).
+static inline void ctrace_uring_prep_ftruncate(struct io_uring_sqe *sqe, int fd, int64_t length) {
+  io_uring_prep_rw(55, sqe, fd, NULL, 0, (uint64_t)length);
+}
+
 // wait(2) status macros.
 static inline int ctrace_exited(int status) { return WIFEXITED(status); }
 static inline int ctrace_exit_status(int status) { return WEXITSTATUS(status); }
 static inline int ctrace_signaled(int status) { return WIFSIGNALED(status); }
 static inline int ctrace_term_signal(int status) { return WTERMSIG(status); }
+
+// pread64(2) and pwrite64(2) without the C library, which in a program of several threads makes each of them a cancellation
+// point: two atomic operations that the replayed call would pay for.
+
+/// Bytes moved, or -errno.
+static inline int64_t ctrace_raw_pread(int fd, void *buffer, size_t length, int64_t offset) {
+#if defined(__x86_64__)
+  register int64_t r10 __asm__("r10") = offset;
+  int64_t result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((int64_t)__NR_pread64), "D"((int64_t)fd), "S"(buffer), "d"(length), "r"(r10)
+                   : "rcx", "r11", "memory");
+  return result;
+#else
+  ssize_t result = pread(fd, buffer, length, offset);
+  return result < 0 ? -errno : result;
+#endif
+}
+static inline int64_t ctrace_raw_pwrite(int fd, const void *buffer, size_t length, int64_t offset) {
+#if defined(__x86_64__)
+  register int64_t r10 __asm__("r10") = offset;
+  int64_t result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((int64_t)__NR_pwrite64), "D"((int64_t)fd), "S"(buffer), "d"(length), "r"(r10)
+                   : "rcx", "r11", "memory");
+  return result;
+#else
+  ssize_t result = pwrite(fd, buffer, length, offset);
+  return result < 0 ? -errno : result;
+#endif
+}
 
 /// CLOCK_MONOTONIC in nanoseconds, through the vDSO.
 static inline int64_t ctrace_monotonic_ns(void) {

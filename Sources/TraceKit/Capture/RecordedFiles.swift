@@ -8,6 +8,8 @@ struct RecordedFiles {
     case row(UInt32)
     /// The filters leave the file out.
     case excluded
+    /// The sample has it not.
+    case unsampled
     /// No definition was published (no room), or the call named no open file.
     case unknown
   }
@@ -21,15 +23,24 @@ struct RecordedFiles {
     var file: TraceFile
     var row: UInt32?
     var isKept: Bool
+    var isSampled = true
+    var wasNamed = false
   }
   private let filter: PathFilter
   private let anonymizer: PathAnonymizer?
+  /// A rule for files; nil keeps all.
+  let sample: SampleRule?
+  /// Files that the sample was asked about, and those that it has.
+  private(set) var sampled: (recorded: UInt64, met: UInt64) = (0, 0)
   /// By number: index of the entry + 1, 0 when not defined. Numbers are given out one after another.
   private var entryOfNumber: [UInt32] = []
   private var entries: [Entry] = []
   private var entryOfIdentity: [Identity: UInt32] = [:]
+  /// Files that were given a row at some time.
+  private(set) var named = 0
 
-  init(filter: PathFilter, anonymizer: PathAnonymizer?) {
+  init(filter: PathFilter, anonymizer: PathAnonymizer?, sample: SampleRule? = nil) {
+    self.sample = sample?.unit == .files ? sample : nil
     self.filter = filter
     self.anonymizer = anonymizer
   }
@@ -52,7 +63,13 @@ struct RecordedFiles {
       entryOfNumber[number] = known
       return
     }
-    entries.append(Entry(file: file(fixed, path), row: nil, isKept: filter.keeps(path)))
+    var entry = Entry(file: file(fixed, path), row: nil, isKept: filter.keeps(path))
+    if let sample, entry.isKept {
+      entry.isSampled = sample.keeps(path: path)
+      sampled.met += 1
+      if entry.isSampled { sampled.recorded += 1 }
+    }
+    entries.append(entry)
     entryOfNumber[number] = UInt32(entries.count)
     entryOfIdentity[identity] = UInt32(entries.count)
   }
@@ -79,6 +96,9 @@ struct RecordedFiles {
     let index = Int(entryOfNumber[Int(number)]) - 1
     if let row = entries[index].row { return .row(row) }
     guard entries[index].isKept else { return .excluded }
+    guard entries[index].isSampled else { return .unsampled }
+    if !entries[index].wasNamed { named += 1 }
+    entries[index].wasNamed = true
     var file = entries[index].file
     if let anonymizer { file.path = anonymizer.anonymized(file.path) }
     let row = addRow(file)
@@ -86,6 +106,11 @@ struct RecordedFiles {
     return .row(row)
   }
 
-  /// Whether events that name no file are kept: a list of wanted files does not name them.
-  var keepsUnnamed: Bool { filter.include.isEmpty }
+  /// Gives no file a row any more: what follows goes into another trace.
+  mutating func forgetRows() {
+    for index in entries.indices { entries[index].row = nil }
+  }
+
+  /// Whether events that name no file are kept: a list of wanted files does not name them, nor has a sample of files them.
+  var keepsUnnamed: Bool { filter.include.isEmpty && sample == nil }
 }

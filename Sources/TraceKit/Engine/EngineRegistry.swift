@@ -4,22 +4,37 @@ public struct EngineRegistry: Sendable {
   public struct Entry: Sendable {
     public let name: String
     public let summary: String
-    let needsTargets: Bool
+    public let capabilities: EngineCapabilities
+    public let needsTargets: Bool
+    public let isAsynchronous: Bool
+    /// Why this machine cannot run it; nil when it can.
+    public let unavailability: @Sendable () -> String?
+    /// What the running kernel has of what the engine can use.
+    public let features: @Sendable () -> [String]
+    /// Why it cannot run with these settings, naming the option; nil when it can.
+    public let refusal: @Sendable (EngineOptions) -> String?
     /// Runs one worker to its end on the calling thread.
-    let runWorker: @Sendable (RequestQueue, ReplayControl, WorkerResult, Int, ReplayLog.Channel?) -> Void
+    let runWorker: @Sendable (WorkerSetup) -> Void
 
     init<Engine: IOEngine & ~Copyable>(_ engine: Engine.Type) {
       name = Engine.name
       summary = Engine.summary
+      capabilities = Engine.capabilities
       needsTargets = Engine.needsTargets
-      runWorker = { queue, control, result, limit, log in
-        var worker = ReplayWorker<Engine>(queue: queue, control: control, result: result, claimLimit: limit, log: log)
-        worker.run()
-      }
+      isAsynchronous = Engine.isAsynchronous
+      unavailability = { Engine.unavailability() }
+      features = { Engine.features() }
+      refusal = { Engine.refusal(of: $0) }
+      runWorker = { ReplayWorker<Engine>.run($0) }
     }
+
+    /// Requests in flight per worker unless the user says otherwise.
+    public var defaultIodepth: Int { isAsynchronous ? EngineOptions.defaultIodepth : 1 }
   }
 
-  public static let entries: [Entry] = [Entry(NullEngine.self), Entry(SyncEngine.self)]
+  public static let entries: [Entry] = [
+    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(IOUringEngine.self),
+  ]
 
   /// The engine of a name.
   public static func engine(_ name: String) throws(TraceError) -> Entry {

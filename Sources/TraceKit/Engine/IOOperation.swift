@@ -27,6 +27,14 @@ public struct IOOperation: BitwiseCopyable {
       }
     }
 
+    /// It orders what comes before it against what comes after it, on its file.
+    public var isBarrier: Bool {
+      switch self {
+      case .fsync, .fdatasync, .truncate, .allocate, .discard: true
+      case .read, .write, .syncFileRange: false
+      }
+    }
+
     /// The operation's name in reports: that of the trace.
     public var name: String { traceOperation.name }
 
@@ -45,9 +53,13 @@ public struct IOOperation: BitwiseCopyable {
   }
 
   public var kind: Kind
+  /// The target takes this operation with O_DIRECT.
+  public var isDirect = false
   /// The target is a block device.
   public var isBlockDevice: Bool
   public var fileDescriptor: Int32
+  /// Place of the descriptor in `EngineConfiguration.descriptors`.
+  public var fileIndex: Int32 = -1
   /// RWF_* of preadv2(2) and pwritev2(2); the mode of fallocate(2).
   public var flags: Int32
   /// `lengthBytes` of memory for reads and writes, aligned to a page.

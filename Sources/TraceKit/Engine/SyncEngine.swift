@@ -6,51 +6,64 @@ import Glibc
 public struct SyncEngine: IOEngine, ~Copyable {
   public static let name = "sync"
   public static let summary = "one blocking system call at a time per worker"
-  public static let needsTargets = true
   /// Most bytes that Linux moves in one call (MAX_RW_COUNT in include/linux/fs.h).
   static let maximumTransferBytes = 0x7FFF_F000
-  public init() {}
+  public init(_ configuration: EngineConfiguration) {}
 
   @inline(__always)
-  public mutating func perform(_ operation: IOOperation) -> Int64 {
+  public mutating func queue(_ operation: IOOperation, slot: Int32) -> QueueStatus { .completed(Self.perform(operation)) }
+
+  /// Does the whole operation; bytes moved or −errno.
+  @inline(__always)
+  static func perform(_ operation: IOOperation) -> Int64 {
     while true {
-      let result = Self.call(operation)
+      let result = call(operation)
       if result >= 0 {
-        if operation.lengthBytes > Self.maximumTransferBytes, operation.kind == .read || operation.kind == .write {
-          return Self.resume(operation, done: result)
+        if operation.lengthBytes > maximumTransferBytes, operation.kind == .read || operation.kind == .write {
+          return resume(operation, done: result)
         }
-        return Int64(result)
+        return result
       }
-      let code = errno
-      if code != EINTR { return -Int64(code) }
+      if result != -Int64(EINTR) { return result }
     }
   }
 
   /// The rest of a request that the kernel cut at its limit per call.
-  private static func resume(_ operation: IOOperation, done: Int) -> Int64 {
-    var total = done
+  private static func resume(_ operation: IOOperation, done: Int64) -> Int64 {
+    var total = Int(done)
     while total < operation.lengthBytes, total % maximumTransferBytes == 0, total > 0 {
       var rest = operation
       rest.offsetBytes += Int64(total)
       rest.lengthBytes -= total
       rest.buffer = operation.buffer.map { $0 + total }
       let result = call(rest)
-      if result < 0, errno == EINTR { continue }
+      if result == -Int64(EINTR) { continue }
       if result <= 0 { break }
-      total += result
+      total += Int(result)
     }
     return Int64(total)
   }
 
+  /// One system call: its result or −errno.
   @inline(__always)
-  private static func call(_ operation: IOOperation) -> Int {
+  private static func call(_ operation: IOOperation) -> Int64 {
     let descriptor = operation.fileDescriptor
+    if operation.kind == .read, operation.flags == 0 {
+      return ctrace_raw_pread(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes)
+    }
+    if operation.kind == .write, operation.flags == 0 {
+      return ctrace_raw_pwrite(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes)
+    }
+    let result = otherCall(operation, descriptor)
+    return result < 0 ? -Int64(errno) : Int64(result)
+  }
+
+  @inline(never)
+  private static func otherCall(_ operation: IOOperation, _ descriptor: Int32) -> Int {
     switch operation.kind {
     case .read:
-      if operation.flags == 0 { return pread(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes)) }
       return ctrace_pread2(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes, operation.flags)
     case .write:
-      if operation.flags == 0 { return pwrite(descriptor, operation.buffer, operation.lengthBytes, Int(operation.offsetBytes)) }
       return ctrace_pwrite2(descriptor, operation.buffer, operation.lengthBytes, operation.offsetBytes, operation.flags)
     case .fsync: return Int(fsync(descriptor))
     case .fdatasync: return Int(fdatasync(descriptor))

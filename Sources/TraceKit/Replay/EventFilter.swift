@@ -24,9 +24,16 @@ struct EventFilter {
       }
   }
 
-  /// Events at or after this time come too late to be wanted.
-  var end: Int64 { to }
-  var start: Int64 { from }
+  /// Moves a reader to where wanted events begin.
+  func begin(_ reader: TraceReader) throws(TraceError) {
+    if from != Int64.min { try reader.seek(toTime: from) } else { try reader.rewind() }
+  }
+
+  /// No wanted event can follow: the batch begins at or after the window's end, and so does everything behind it.
+  func isPast(_ batch: EventBatch, of reader: TraceReader) -> Bool {
+    to != Int64.max && batch.count > 0 && batch.events[0].startNanoseconds >= to && reader.isSorted
+  }
+
   var isEmpty: Bool { from == Int64.min && to == Int64.max && only == nil && wantedFiles == nil }
 
   @inline(__always)

@@ -3,16 +3,19 @@ import Glibc
 /// Contents of writes: a slice of a pool of random bytes that no block device compresses. Which slice follows from seed, file,
 /// offset and sequence number, so what was written can be told later without remembering it; filling costs nothing.
 final class Payload: @unchecked Sendable {
-  private static let poolBytes = 1 << 20
+  /// Small enough for a CPU's own cache: the copying of a write should cost what it costs a program that just made the data.
+  private static let poolBytes = 1 << 18
   /// Slices start at multiples of this, which O_DIRECT asks of memory.
   private static let alignment = 512
   private let pool: UnsafeMutableRawPointer
   private let seed: UInt64
+  private let sizeBytes: Int
 
   /// - Parameter largestBytes: the longest slice that will be asked for.
   init(seed: UInt64, largestBytes: Int) {
     self.seed = seed
     let size = Self.poolBytes + largestBytes
+    sizeBytes = size
     pool = .allocate(byteCount: size, alignment: 4096)
     var state = seed
     for position in stride(from: 0, to: Self.poolBytes, by: 8) {
@@ -28,6 +31,9 @@ final class Payload: @unchecked Sendable {
   }
 
   deinit { pool.deallocate() }
+
+  /// The pool and its continuation, for engines that register memory.
+  var memory: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: pool, count: sizeBytes) }
 
   /// Memory to write from.
   @inline(__always)

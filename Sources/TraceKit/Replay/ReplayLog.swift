@@ -8,21 +8,25 @@ final class ReplayLog: @unchecked Sendable {
     private let log: ReplayLog
     private var events: [TraceEvent] = []
 
-    fileprivate init(_ log: ReplayLog) {
+    private let streams: StreamTable
+
+    fileprivate init(_ log: ReplayLog, _ streams: StreamTable) {
       self.log = log
+      self.streams = streams
       events.reserveCapacity(RequestBatch.capacity)
     }
 
-    mutating func append(_ request: ReplayRequest, submitted: Int64, completed: Int64, result: Int64) {
+    mutating func append(_ request: ReplayRequest, number: UInt64, submitted: Int64, completed: Int64, result: Int64) {
       let operation = request.kind.traceOperation
       let hasSize = request.kind != .fsync && request.kind != .fdatasync && request.kind != .truncate
       let hasOffset = request.kind != .fsync && request.kind != .fdatasync
+      let thread = streams.thread(request.stream)
       events.append(
         TraceEvent(
           startNanoseconds: submitted, operation: operation, file: request.file,
           offsetBytes: hasOffset ? UInt64(request.offsetBytes) : TraceEvent.unknownOffset,
           sizeBytes: hasSize ? UInt64(request.lengthBytes) : TraceEvent.unknownSize, latencyNanoseconds: completed &- submitted,
-          result: result, processID: request.processID, threadID: request.threadID, flags: request.flags, request: request.number))
+          result: result, processID: thread.processID, threadID: thread.threadID, flags: request.flags, request: number))
       if events.count == RequestBatch.capacity { flush(upTo: completed) }
     }
 
@@ -60,7 +64,8 @@ final class ReplayLog: @unchecked Sendable {
     lock.deallocate()
   }
 
-  func channel() -> Channel { Channel(self) }
+  /// - Parameter streams: the recorded threads that requests name.
+  func channel(_ streams: StreamTable) -> Channel { Channel(self, streams) }
 
   private func take(_ events: [TraceEvent], from time: Int64) {
     pthread_mutex_lock(lock)

@@ -44,10 +44,24 @@ public enum ReplaySpeed: Hashable, Sendable {
 public enum ReplayOrder: String, CaseIterable, Sendable {
   /// When it is due, whichever worker is free.
   case schedule
-  /// When it is due and the previous request of its recorded thread has completed.
+  /// When it is due and the previous request of its recorded thread has completed, if it had then.
   case streams
-  /// When a worker is free; times are ignored.
+  /// When it is due and every request has completed that had completed before it started, and that it can depend on: of the same
+  /// thread, overlapping bytes that one of them writes, or a barrier such as fsync on the same file.
+  case dependencies
+  /// When a slot in flight is free; times are ignored.
   case depth
+
+  /// Requests wait for others.
+  var hasDependencies: Bool { self == .streams || self == .dependencies }
+}
+
+/// How requests are dealt out to workers when each has a queue of its own.
+public enum WorkerDivision: String, CaseIterable, Sendable {
+  /// All requests of a recorded thread go to one worker.
+  case threads = "thread"
+  /// All requests of a file go to one worker.
+  case files = "file"
 }
 
 /// What happens when the replay falls behind its schedule.
@@ -69,6 +83,11 @@ public struct ReplayOptions: Sendable {
   /// Most worker threads; nil for one per recorded thread, up to `defaultMaximumWorkers`.
   public var workers: Int?
   public static let defaultMaximumWorkers = 64
+  /// By what requests are divided over workers.
+  public var division = WorkerDivision.threads
+  /// CPUs that workers are pinned to, one after the other; empty for none.
+  public var cpus: [Int] = []
+  public var engineOptions = EngineOptions()
   /// A request later than this counts as late.
   public var lagBudgetNanoseconds: Int64 = 1_000_000
   /// Only requests that start at or after (before) this time, in nanoseconds from the first event of the trace.

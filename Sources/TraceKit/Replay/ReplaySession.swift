@@ -11,6 +11,10 @@ struct ReplaySession {
     var inversions: UInt64
     var notReplayed: [String: UInt64]
     var produced: UInt64
+    /// Sum of the recorded latencies of the requests, and how many are known.
+    var recordedLatencies: (sum: Int64, count: UInt64) { producer.recordedLatencies }
+    /// What handed the requests out, for the picture of the recording.
+    var producer: RequestProducer
     var stopSignal: Int32
     var marginNanoseconds: Int64
   }
@@ -22,32 +26,44 @@ struct ReplaySession {
   let filter: EventFilter
   let control: ReplayControl
   let workers: Int
-  let targets: [ReplayTarget]
+  let iodepth: Int
+  let store: RequestStore?
+  let survey: TraceSurvey?
   let expectedRequests: UInt64?
   let log: ReplayLog?
 
   func run(progress: (Replayer.Progress) -> Void) throws(TraceError) -> Outcome {
     let queues = makeQueues()
     let producer = RequestProducer(
-      reader: reader, builder: builder, filter: filter, queues: queues, targets: targets, loops: options.loops)
+      reader: reader, builder: builder, filter: filter, queues: queues, division: options.division, loops: options.loops, store: store,
+      picture: RecordedPicture(survey: survey, files: reader.files))
     let fileRows = min(reader.files.count, workers <= 4 ? WorkerTally.maximumFileRows : 16)
     let results = (0..<workers).map { _ in
       WorkerResult(
         WorkerTally(isTimed: control.isTimed, lagBudget: control.lagBudget, fileRows: fileRows, expectedRequests: expectedRequests))
     }
-    let cpuBefore = ctrace_process_cpu_ns()
-    // The first batches are decoded before the clock starts.
-    let decoding = try WorkerThread { producer.run() }
-    let firstBatches = ctrace_monotonic_ns() + 20_000_000
-    while ctrace_monotonic_ns() < firstBatches, !queues.contains(where: { $0.hasBatches }) {
-      ctrace_sleep_until(ctrace_monotonic_ns() + 100_000)
-    }
-    control.anchor = ctrace_monotonic_ns() + (control.isTimed ? 2_000_000 : 0)
     let done = DoneCount()
     var threads: [WorkerThread] = []
+    let dependencies =
+      options.order == .dependencies && !engine.isAsynchronous && workers > 1 ? SharedDependencies(workers: workers) : nil
     for (i, result) in results.enumerated() {
-      threads.append(try start(queues[i % queues.count], result, done))
+      threads.append(try start(i, queues[i % queues.count], result, dependencies, done))
     }
+    do throws(TraceError) {
+      try control.waitUntilReady(workers)
+    } catch {
+      threads.forEach { $0.join() }
+      throw error
+    }
+    let cpuBefore = ctrace_process_cpu_ns()
+    let decoding = try WorkerThread { producer.run() }
+    // The first batches are there before the clock starts.
+    let firstBatches = ctrace_monotonic_ns() + 20_000_000
+    while ctrace_monotonic_ns() < firstBatches, !queues.contains(where: { $0.hasBatches }) {
+      ctrace_sleep_until(ctrace_monotonic_ns() + 50_000)
+    }
+    control.anchor = ctrace_monotonic_ns() + (control.isTimed ? 2_000_000 : 0)
+    control.go()
     watch(queues, done, progress)
     threads.forEach { $0.join() }
     // Workers that stopped early leave the producer waiting.
@@ -58,20 +74,29 @@ struct ReplaySession {
     return Outcome(
       results: results, elapsedNanoseconds: max(0, end), cpuNanoseconds: ctrace_process_cpu_ns() - cpuBefore,
       shiftNanoseconds: control.shift, inversions: control.inversions, notReplayed: producer.notReplayed, produced: producer.requests,
+      producer: producer,
       stopSignal: ctrace_stop_signal(), marginNanoseconds: control.pacer.marginNanoseconds)
   }
 
   private func makeQueues() -> [RequestQueue] {
-    if options.order == .streams, workers > 1 { return (0..<workers).map { _ in RequestQueue(batches: max(3, 32 / workers)) } }
+    if dividesRequests { return (0..<workers).map { _ in RequestQueue(batches: max(3, 32 / workers)) } }
     // Few batches, so that they stay in the CPU's cache and leave room there for what is replayed.
     return [RequestQueue(batches: 24)]
   }
 
-  private func start(_ queue: RequestQueue, _ result: WorkerResult, _ done: DoneCount) throws(TraceError) -> WorkerThread {
-    let limit = options.order == .streams || workers == 1 ? RequestBatch.capacity : control.isTimed ? 1 : 8
-    let (engine, control, channel) = (engine, control, log?.channel())
+  /// Each worker has a queue of its own.
+  private var dividesRequests: Bool { workers > 1 && (options.order == .streams || options.division == .files) }
+
+  private func start(
+    _ index: Int, _ queue: RequestQueue, _ result: WorkerResult, _ dependencies: SharedDependencies?, _ done: DoneCount
+  ) throws(TraceError) -> WorkerThread {
+    let limit = dividesRequests || workers == 1 ? RequestBatch.capacity : control.isTimed ? 1 : 8
+    let setup = WorkerSetup(
+      queue: queue, control: control, result: result, claimLimit: limit, iodepth: iodepth, dependencies: dependencies,
+      log: log?.channel(control.streams), cpu: options.cpus.isEmpty ? nil : options.cpus[index % options.cpus.count])
+    let engine = engine
     return try WorkerThread {
-      engine.runWorker(queue, control, result, limit, channel)
+      engine.runWorker(setup)
       done.increment()
     }
   }

@@ -5,6 +5,8 @@ public struct ReplayTarget: Sendable {
   var descriptor: Int32 = -1
   /// The same with O_DIRECT, where recorded requests had it and the target takes it.
   var directDescriptor: Int32 = -1
+  /// What O_DIRECT asks of offsets and lengths: the logical block size.
+  var directAlignmentBytes: UInt32 = 512
   public var isBlockDevice = false
   public var sizeBytes: UInt64 = 0
   /// Made by this replay, in a scratch folder or a folder that was named.

@@ -1,135 +1,160 @@
 import CTrace
 
-/// What all workers of a replay share.
-final class ReplayControl: @unchecked Sendable {
-  let isTimed: Bool
-  let late: LatePolicy
-  let lagBudget: Int64
-  let pacer: Pacer
-  let payload: Payload
-  let largestRead: Int
-  /// CLOCK_MONOTONIC of the replay's time 0; set before the workers start.
-  var anchor: Int64 = 0
-  /// Counters on memory of their own, a cache line each: schedule shift, highest number submitted, inversions, completed requests.
-  private let words: UnsafeMutablePointer<UInt64>
-  let tracksInversions: Bool
-
-  init(
-    options: ReplayOptions, pacer: Pacer, payload: Payload, largestRead: Int, workers: Int
-  ) {
-    isTimed = options.speed.isTimed && options.order != .depth
-    late = options.late
-    lagBudget = options.lagBudgetNanoseconds
-    self.pacer = pacer
-    self.payload = payload
-    self.largestRead = largestRead
-    tracksInversions = workers > 1
-    words = .allocate(capacity: 16 * 8)
-    words.initialize(repeating: 0, count: 16 * 8)
-  }
-
-  deinit { words.deallocate() }
-
-  var shift: Int64 { Int64(bitPattern: ctrace_load_relaxed64(words)) }
-  func addShift(_ nanoseconds: Int64) { _ = ctrace_fetch_add64(words, UInt64(nanoseconds)) }
-  var inversions: UInt64 { ctrace_load_relaxed64(words + 16) }
-
-  /// Counts a request that is submitted after one with a later number.
-  @inline(__always)
-  func noteSubmission(_ number: UInt64) {
-    let highest = ctrace_load_relaxed64(words + 8)
-    if number + 1 < highest { _ = ctrace_fetch_add64(words + 16, 1) } else { ctrace_store_relaxed64(words + 8, number + 1) }
-  }
-
-  /// Requests that are done, for people: counted by the batch.
-  var progress: UInt64 { ctrace_load_relaxed64(words + 24) }
-  @inline(__always)
-  func addProgress(_ count: UInt64) { _ = ctrace_fetch_add64(words + 24, count) }
-}
-
 /// The loop that takes requests from a queue, waits until they are due, and lets an engine do them. Generic over the engine so
 /// that everything inside specialises; one worker is one thread.
 struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
-  private var engine = Engine()
-  private let queue: RequestQueue
-  private let control: ReplayControl
-  private let result: WorkerResult
-  private let readBuffer: UnsafeMutableRawPointer?
-  private let claimLimit: Int
-  private var log: ReplayLog.Channel?
-  /// CLOCK_MONOTONIC of the replay's time 0; a copy, since properties of classes are checked at each access.
-  private var anchor: Int64 = 0
+  var engine: Engine
+  let queue: RequestQueue
+  let control: ReplayControl
+  let tally: UnsafeMutablePointer<WorkerTally>
+  let buffers: WorkerBuffers
+  let claimLimit: Int
+  let iodepth: Int
+  var log: ReplayLog.Channel?
+  // Copies of what `control` has, since properties of classes are checked at each access.
+  let destinations: UnsafeMutablePointer<ReplayControl.Destination>
+  let schedule: ReplaySchedule
+  let isTimed: Bool
+  let tracksInversions: Bool
+  /// CLOCK_MONOTONIC of the replay's time 0.
+  var anchor: Int64 = 0
 
-  init(queue: RequestQueue, control: ReplayControl, result: WorkerResult, claimLimit: Int, log: ReplayLog.Channel?) {
-    self.queue = queue
-    self.control = control
-    self.result = result
-    self.claimLimit = claimLimit
-    self.log = log
-    readBuffer = Engine.needsTargets ? .allocate(byteCount: max(control.largestRead, 4096), alignment: 4096) : nil
+  /// Runs one worker to its end on the calling thread.
+  static func run(_ setup: WorkerSetup) {
+    let control = setup.control
+    if let cpu = setup.cpu { ctrace_pin_thread(Int32(cpu)) }
+    Pacer.useFineTimers()
+    // With a table that no other thread uses the kernel takes descriptors without counting references (fdget in fs/file.c): the
+    // replayed calls cost what they cost a program of one thread. A sandbox that forbids it only makes them slower.
+    _ = ctrace_unshare_files()
+    do throws(TraceError) {
+      var worker = try ReplayWorker(setup)
+      setup.result.conditions = worker.engine.conditions
+      guard control.enter() else { return }
+      worker.anchor = control.anchor
+      if Engine.isAsynchronous {
+        worker.runInFlight()
+      } else if let shared = setup.dependencies {
+        worker.runWithDependencies(shared)
+      } else {
+        worker.runOneByOne()
+      }
+      worker.log?.finish()
+    } catch {
+      control.fail(error)
+      _ = control.enter()
+    }
   }
 
-  deinit { readBuffer?.deallocate() }
+  private init(_ setup: WorkerSetup) throws(TraceError) {
+    let control = setup.control
+    let slots = Engine.isAsynchronous ? InFlightTable.slots(iodepth: setup.iodepth, order: control.order) : 1
+    buffers = WorkerBuffers(largestBytes: Engine.needsTargets ? control.largestRequestBytes : 0, slots: slots)
+    engine = try Engine(
+      EngineConfiguration(
+        options: control.engineOptions, iodepth: setup.iodepth, slots: slots,
+        descriptors: Engine.needsTargets ? control.descriptors : [], readArena: buffers.arena,
+        writeArena: control.payload.memory, largestRequestBytes: control.largestRequestBytes))
+    queue = setup.queue
+    self.control = control
+    tally = setup.result.tally
+    claimLimit = setup.claimLimit
+    iodepth = setup.iodepth
+    log = setup.log
+    destinations = control.destinations
+    schedule = control.schedule
+    isTimed = control.isTimed
+    tracksInversions = control.tracksInversions
+  }
 
-  mutating func run() {
-    Pacer.useFineTimers()
-    anchor = control.anchor
-    var now = ctrace_monotonic_ns()
-    while let (batch, range) = queue.claim(claimLimit) {
+  deinit { buffers.deallocate() }
+
+  // MARK: Engines that complete one request at a time
+
+  private mutating func runOneByOne() {
+    while let claim = queue.claim(claimLimit) {
       // Waiting for the queue is not part of the first request.
-      now = ctrace_monotonic_ns()
-      for i in range {
+      var now = ctrace_monotonic_ns()
+      for i in claim.range {
         if ctrace_stop_signal() != 0 { break }
-        now = perform(batch.requests + i, now: now)
+        now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
-      control.addProgress(UInt64(range.count))
-      queue.release(batch, range.count)
+      control.addProgress(UInt64(claim.range.count))
+      queue.release(claim.batch, claim.range.count)
       if ctrace_stop_signal() != 0 { break }
     }
-    log?.finish()
   }
 
   /// Does one request; the clock is read once after it, and that time begins the next one.
   @inline(__always)
-  private mutating func perform(_ request: UnsafePointer<ReplayRequest>, now: Int64) -> Int64 {
-    var due = request.pointee.dueNanoseconds
+  mutating func perform(_ request: UnsafePointer<ReplayRequest>, _ batch: RequestBatch, now: Int64) -> Int64 {
+    let ordinal = batch.firstOrdinal &+ UInt64(request.pointee.ordinalOffset)
+    let number = batch.firstNumber &+ UInt64(request.pointee.numberOffset)
+    var due: Int64 = 0
     var submitted = now
-    if control.isTimed {
-      due &+= control.shift
-      let dueTime = anchor &+ due
-      if now < dueTime {
-        submitted = control.pacer.wait(until: dueTime, from: now)
-        if submitted < dueTime { return submitted }
-      } else if control.late != .burst, now &- dueTime > control.lagBudget {
-        if control.late == .drop {
-          result.tally.pointee.recordDrop()
-          return now
-        }
-        control.addShift(now &- dueTime)
-        due &+= now &- dueTime
+    if isTimed {
+      due = schedule.due(startNanoseconds: request.pointee.startNanoseconds, ordinal: ordinal) &+ control.shift
+      if now < anchor &+ due {
+        submitted = control.pacer.wait(until: anchor &+ due, from: now)
+        if submitted < anchor &+ due { return submitted }
+      } else if let late = lateness(due, now) {
+        if control.late == .drop { return now }
+        due = late
       }
+      tally.pointee.recordSubmission(due: due, submitted: submitted &- anchor)
     }
-    if control.tracksInversions { control.noteSubmission(request.pointee.number) }
-    let outcome = engine.perform(operation(request))
+    if tracksInversions { control.noteSubmission(number) }
+    let outcome = engine.queue(operation(request, number: number, slot: 0), slot: 0).rawValue
     let completed = ctrace_monotonic_ns()
-    result.tally.pointee.record(request, due: due, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
-    if log != nil { log!.append(request.pointee, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome) }
+    tally.pointee.record(
+      request, number: number, ordinal: ordinal, due: due, submitted: submitted &- anchor, completed: completed &- anchor,
+      result: outcome)
+    if log != nil {
+      log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
+    }
     return completed
   }
 
+  /// What `--late` makes of a request that is due before now: nil when nothing, its moved due time with `shift`. A dropped one is
+  /// counted here.
   @inline(__always)
-  private func operation(_ pointer: UnsafePointer<ReplayRequest>) -> IOOperation {
-    let request = pointer.pointee
-    let buffer: UnsafeMutableRawPointer?
-    if !Engine.needsTargets {
-      buffer = nil
-    } else if request.kind == .write {
-      buffer = control.payload.slice(file: request.file, offset: request.offsetBytes, sequence: request.number)
-    } else {
-      buffer = readBuffer
+  func lateness(_ due: Int64, _ now: Int64) -> Int64? {
+    guard control.late != .burst, now &- (anchor &+ due) > control.lagBudget else { return nil }
+    if control.late == .drop {
+      tally.pointee.recordDrop()
+      return due
     }
-    return IOOperation(
-      kind: request.kind, isBlockDevice: request.isBlockDevice, fileDescriptor: request.fileDescriptor, flags: request.callFlags,
-      buffer: buffer, offsetBytes: request.offsetBytes, lengthBytes: request.lengthBytes)
+    let lag = now &- (anchor &+ due)
+    control.addShift(lag)
+    return due &+ lag
+  }
+
+  @inline(__always)
+  func operation(_ request: UnsafePointer<ReplayRequest>, number: UInt64, slot: Int) -> IOOperation {
+    let kind = request.pointee.kind
+    let offset = request.pointee.offsetBytes
+    let length = request.pointee.lengthBytes
+    var operation = IOOperation(
+      kind: kind, isBlockDevice: false, fileDescriptor: -1, flags: Int32(request.pointee.callFlags), buffer: nil, offsetBytes: offset,
+      lengthBytes: length)
+    guard Engine.needsTargets else { return operation }
+    let file = Int(request.pointee.file)
+    let destination = destinations[file]
+    operation.isBlockDevice = destination.isBlockDevice
+    operation.fileDescriptor = destination.descriptor
+    operation.fileIndex = Int32(truncatingIfNeeded: file * 2)
+    if destination.directDescriptor >= 0, request.pointee.flags.contains(.direct),
+      (offset | Int64(length)) & destination.directMask == 0
+    {
+      operation.fileDescriptor = destination.directDescriptor
+      operation.fileIndex += 1
+      operation.isDirect = true
+    }
+    if kind == .write {
+      operation.buffer = control.payload.slice(file: request.pointee.file, offset: offset, sequence: number)
+    } else if kind == .read {
+      operation.buffer = buffers.memory(slot: slot, bytes: length)
+    }
+    return operation
   }
 }

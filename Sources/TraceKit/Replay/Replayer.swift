@@ -15,6 +15,7 @@ public final class Replayer {
   private let reader: TraceReader
   private let filter: EventFilter
   private let builder: RequestBuilder
+  private let schedule: ReplaySchedule
   /// Warnings that the user must see: damage, a trace with gaps.
   public private(set) var warnings: [String] = []
 
@@ -25,7 +26,9 @@ public final class Replayer {
     engine = try EngineRegistry.engine(options.engine)
     reader = try TraceReader(path: tracePath)
     filter = EventFilter(options, files: reader.files, epoch: try Self.epoch(reader))
-    builder = RequestBuilder(speed: options.order == .depth ? .maximum : options.speed, filter: filter, files: reader.files)
+    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine)
+    schedule = ReplaySchedule(options.order == .depth ? .maximum : options.speed)
+    try Self.checkEngine(engine, options)
     let shown = PrintableText.escaped(tracePath)
     for damage in reader.damages.prefix(5) { warnings.append("\(shown): \(damage)") }
     if reader.totals == nil { warnings.append("\(shown): was not closed; its digest and losses are not known") }
@@ -62,19 +65,21 @@ public final class Replayer {
     return summary
   }
 
-  private func takeSurvey() throws(TraceError) -> (survey: TraceSurvey, notReplayed: [String: UInt64]) {
-    var survey = TraceSurvey(fileCount: reader.files.count)
-    var builder = builder
-    let batch = EventBatch(capacity: 1024)
-    let request = UnsafeMutablePointer<ReplayRequest>.allocate(capacity: 1)
-    defer { request.deallocate() }
-    try reader.rewind()
-    while try reader.next(into: batch) {
-      for i in 0..<batch.count where builder.build(batch.events + i, number: batch.firstEvent + UInt64(i), into: request) {
-        survey.add(request)
-      }
+  private func takeSurvey() throws(TraceError) -> (survey: TraceSurvey, notReplayed: [String: UInt64], store: RequestStore) {
+    try TraceSurvey.take(reader, builder: builder, filter: filter, schedule: schedule)
+  }
+
+  /// Refuses an engine that this machine cannot run, or not with these settings.
+  private static func checkEngine(_ engine: EngineRegistry.Entry, _ options: ReplayOptions) throws(TraceError) {
+    if let reason = engine.unavailability() {
+      throw TraceError(.unsupported, "--engine \(engine.name): \(reason); 'trace-replay engines' lists what this machine can run")
     }
-    return (survey, builder.notReplayed)
+    if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
+    if let depth = options.engineOptions.iodepth, depth > 1, !engine.isAsynchronous {
+      throw TraceError(
+        .usage,
+        "--iodepth \(depth): the engine \(engine.name) completes one request at a time; --workers \(depth) keeps as many in flight")
+    }
   }
 
   // MARK: Running
@@ -88,8 +93,10 @@ public final class Replayer {
     var targets: TargetSet?
     defer { targets?.cleanUp() }
     var payload = Payload(seed: options.seed, largestBytes: 0)
+    var store: RequestStore?
     if engine.needsTargets {
-      let taken = try takeSurvey().survey
+      let (taken, _, kept) = try takeSurvey()
+      store = kept
       guard taken.largestRequestBytes <= 4 << 30 else {
         throw TraceError(
           .refused,
@@ -102,29 +109,33 @@ public final class Replayer {
       survey = taken
     }
     let workers = workerCount()
+    let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
     let control = ReplayControl(
       options: options, pacer: options.speed.isTimed ? Pacer.calibrated() : Pacer(marginNanoseconds: 0), payload: payload,
-      largestRead: Int(survey?.largestRequestBytes ?? 0), workers: workers)
+      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0), targets: targets?.targets ?? [],
+      tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
     let log = try makeLog()
     let session = ReplaySession(
       engine: engine, options: options, reader: reader, builder: builder, filter: filter, control: control, workers: workers,
-      targets: targets?.targets ?? [], expectedRequests: expected, log: log)
+      iodepth: iodepth, store: store, survey: survey, expectedRequests: expected, log: log)
     let outcome = try session.run(progress: progress)
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
       tracePath: tracePath, reader: reader, options: options, outcome: outcome, targets: targets?.targets ?? [],
       notes: targets?.notes ?? [],
-      workers: workers, expectedRequests: expected)
+      workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
   }
 
   private func workerCount() -> Int {
     let recorded = reader.totals.map { Int(clamping: max(1, $0.threads)) } ?? ReplayOptions.defaultMaximumWorkers
+    // One worker of an engine that keeps many in flight does what many threads did.
+    if engine.isAsynchronous { return options.workers ?? 1 }
     let limit = options.workers ?? ReplayOptions.defaultMaximumWorkers
     // With 'streams', more workers than recorded threads would have nothing to do.
-    if options.order == .streams { return max(1, min(limit, recorded)) }
+    if options.order == .streams, options.division == .threads { return max(1, min(limit, recorded)) }
     return options.workers ?? max(1, min(limit, recorded))
   }
 

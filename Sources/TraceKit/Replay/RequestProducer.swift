@@ -4,58 +4,97 @@ final class RequestProducer: @unchecked Sendable {
   private var builder: RequestBuilder
   private let filter: EventFilter
   private let queues: [RequestQueue]
-  private let targets: [ReplayTarget]
-  /// What the hot path needs of each target; a row of `targets` has strings in it, which a copy would have to retain.
-  private struct Destination {
-    var descriptor: Int32
-    var directDescriptor: Int32
-    var isBlockDevice: Bool
-  }
-  private let destinations: [Destination]
+  private let division: WorkerDivision
   private let loops: Int
+  private let store: RequestStore?
+  /// Behind a pointer: properties of a class are checked at each access.
+  private let picture: UnsafeMutablePointer<RecordedPicture>
+  private var isFirstPass = true
   private var open: [RequestBatch?]
-  private var workerOfThread: [Int64: Int] = [:]
-  private var lastThread: Int64?
+  private var workerOfKey: [UInt32: Int] = [:]
+  private var lastKey: UInt32?
   private var lastWorker = 0
   private(set) var requests: UInt64 = 0
   private(set) var failure: TraceError?
   var notReplayed: [String: UInt64] { builder.notReplayed }
+  /// Sum of the recorded latencies of what was handed out (and of what was kept of the survey), and their number.
+  var recordedLatencies: (sum: Int64, count: UInt64) { (builder.recordedLatencySum, builder.recordedLatencies) }
 
   /// - Parameters:
   ///   - queues: one for all workers, or one for each.
-  ///   - targets: by file id; empty for engines without targets.
-  init(reader: TraceReader, builder: RequestBuilder, filter: EventFilter, queues: [RequestQueue], targets: [ReplayTarget], loops: Int) {
+  ///   - store: the first requests, where a survey kept them.
+  init(
+    reader: TraceReader, builder: RequestBuilder, filter: EventFilter, queues: [RequestQueue], division: WorkerDivision, loops: Int,
+    store: RequestStore?, picture: consuming RecordedPicture
+  ) {
     self.reader = reader
-    self.builder = builder
+    self.builder = store?.builder ?? builder
     self.filter = filter
     self.queues = queues
-    self.targets = targets
-    destinations = targets.map {
-      Destination(descriptor: $0.descriptor, directDescriptor: $0.directDescriptor, isBlockDevice: $0.isBlockDevice)
-    }
+    self.division = division
     self.loops = loops
+    self.store = store
+    self.picture = .allocate(capacity: 1)
+    self.picture.initialize(to: picture)
     open = Array(repeating: nil, count: queues.count)
   }
+
+  deinit {
+    picture.deinitialize(count: 1)
+    picture.deallocate()
+  }
+
+  /// Reads what the recording looked like; once the thread has ended.
+  func withPicture<Value>(_ body: (borrowing RecordedPicture) -> Value) -> Value { body(picture.pointee) }
 
   func run() {
     do throws(TraceError) {
       for loop in 0..<loops {
-        if loop > 0 { builder.nextLoop(events: reader.knownEvents) }
-        guard try pass() else { break }
+        if loop > 0 {
+          endPass()
+          isFirstPass = false
+          builder.nextLoop(events: reader.knownEvents)
+        }
+        guard try loop == 0 ? firstPass() : pass() else { break }
       }
     } catch { failure = error }
-    flush()
+    endPass()
     queues.forEach { $0.close() }
+  }
+
+  /// Counts and hands over what the pass left in open batches.
+  private func endPass() {
+    if queues.count == 1, isFirstPass, let last = open[0] { picture.pointee.add(last.requests, count: last.count) }
+    flush()
+  }
+
+  private func firstPass() throws(TraceError) -> Bool {
+    guard let store else { return try pass() }
+    for batch in store.batches where batch.count > 0 {
+      requests += UInt64(batch.count)
+      picture.pointee.add(batch.requests, count: batch.count)
+      if queues.count == 1 {
+        queues[0].put(batch)
+      } else {
+        guard distribute(batch, counted: true) else { return false }
+      }
+    }
+    guard let next = store.nextEvent else { return true }
+    try reader.seek(toEvent: next)
+    return try rest()
   }
 
   /// One pass over the trace; false when the replay was stopped.
   private func pass() throws(TraceError) -> Bool {
-    if filter.start != Int64.min { try reader.seek(toTime: filter.start) } else { try reader.rewind() }
+    try filter.begin(reader)
+    return try rest()
+  }
+
+  private func rest() throws(TraceError) -> Bool {
     let batch = EventBatch(capacity: RequestBatch.capacity)
-    let canEndEarly = filter.end != Int64.max && reader.isSorted
-    while try reader.next(into: batch) {
-      guard queues.count == 1 ? dealToOne(batch) : dealToMany(batch) else { return false }
-      if canEndEarly, batch.count > 0, batch.events[0].startNanoseconds >= filter.end { break }
+    let scratch = RequestBatch()
+    while try reader.next(into: batch), !filter.isPast(batch, of: reader) {
+      guard queues.count == 1 ? dealToOne(batch) : dealToMany(batch, scratch) else { return false }
     }
     return true
   }
@@ -68,57 +107,61 @@ final class RequestProducer: @unchecked Sendable {
     open[0] = nil
     let events = batch.events
     let first = batch.firstEvent
+    var made: UInt64 = 0
     for i in 0..<batch.count {
-      let request = output.requests + output.count
-      guard builder.build(events + i, number: first + UInt64(i), into: request) else { continue }
-      assign(request)
-      output.count += 1
-      requests += 1
-      if output.count == RequestBatch.capacity {
+      if !builder.fits(output, number: first + UInt64(i)) {
+        if isFirstPass { picture.pointee.add(output.requests, count: output.count) }
         queues[0].put(output)
         guard let next = free(0) else { return false }
         output = next
       }
+      if builder.build(events + i, number: first + UInt64(i), into: output) { made += 1 }
     }
+    requests += made
     open[0] = output
     return true
   }
 
-  private func dealToMany(_ batch: EventBatch) -> Bool {
-    let scratch = UnsafeMutablePointer<ReplayRequest>.allocate(capacity: 1)
-    defer { scratch.deallocate() }
+  private func dealToMany(_ batch: EventBatch, _ scratch: RequestBatch) -> Bool {
     for i in 0..<batch.count {
-      guard builder.build(batch.events + i, number: batch.firstEvent + UInt64(i), into: scratch) else { continue }
-      assign(scratch)
-      guard put(scratch.pointee) else { return false }
-      requests += 1
+      let number = batch.firstEvent + UInt64(i)
+      if !builder.fits(scratch, number: number) {
+        guard distribute(scratch) else { return false }
+        scratch.count = 0
+      }
+      if builder.build(batch.events + i, number: number, into: scratch) { requests += 1 }
+    }
+    guard distribute(scratch) else { return false }
+    scratch.count = 0
+    return true
+  }
+
+  /// Copies the requests of a batch to the batches of their workers.
+  private func distribute(_ source: RequestBatch, counted: Bool = false) -> Bool {
+    if isFirstPass, !counted { picture.pointee.add(source.requests, count: source.count) }
+    for i in 0..<source.count {
+      let request = source.requests[i]
+      let number = source.firstNumber + UInt64(request.numberOffset)
+      let ordinal = source.firstOrdinal + UInt64(request.ordinalOffset)
+      guard put(request, number: number, ordinal: ordinal) else { return false }
     }
     return true
   }
 
   @inline(__always)
-  private func assign(_ request: UnsafeMutablePointer<ReplayRequest>) {
-    guard !targets.isEmpty else { return }
-    let target = destinations[Int(request.pointee.file)]
-    request.pointee.isBlockDevice = target.isBlockDevice
-    request.pointee.fileDescriptor = target.descriptor
-    if target.directDescriptor >= 0, request.pointee.flags.contains(.direct),
-      (request.pointee.offsetBytes | Int64(request.pointee.lengthBytes)) & 511 == 0
-    {
-      request.pointee.fileDescriptor = target.directDescriptor
+  private func put(_ request: ReplayRequest, number: UInt64, ordinal: UInt64) -> Bool {
+    let worker = workerFor(division == .files ? request.file : request.stream)
+    if let batch = open[worker], !batch.takes(number: number, ordinal: ordinal) {
+      queues[worker].put(batch)
+      open[worker] = nil
     }
-  }
-
-  @inline(__always)
-  private func put(_ request: ReplayRequest) -> Bool {
-    let worker = workerFor(request)
     if open[worker] == nil {
       guard let batch = free(worker) else { return false }
       open[worker] = batch
     }
     let batch = open[worker]!
     batch.requests[batch.count] = request
-    batch.count += 1
+    batch.add(number: number, ordinal: ordinal)
     if batch.count == RequestBatch.capacity {
       queues[worker].put(batch)
       open[worker] = nil
@@ -146,13 +189,12 @@ final class RequestProducer: @unchecked Sendable {
     }
   }
 
-  /// Recorded threads go round over the workers in the order of their first request.
-  private func workerFor(_ request: ReplayRequest) -> Int {
-    let thread = Int64(request.processID) << 32 | Int64(UInt32(bitPattern: request.threadID))
-    if thread == lastThread { return lastWorker }
-    let worker = workerOfThread[thread] ?? workerOfThread.count % queues.count
-    if workerOfThread.count < 1 << 20 { workerOfThread[thread] = worker }
-    lastThread = thread
+  /// Recorded threads (or files) go round over the workers in the order of their first request.
+  private func workerFor(_ key: UInt32) -> Int {
+    if key == lastKey { return lastWorker }
+    let worker = workerOfKey[key] ?? workerOfKey.count % queues.count
+    if workerOfKey.count < 1 << 20 { workerOfKey[key] = worker }
+    lastKey = key
     lastWorker = worker
     return worker
   }

@@ -9,6 +9,8 @@ final class RequestQueue: @unchecked Sendable {
   /// The producer is woken when this many batches are free: a wake-up per batch would cost more than the decoding.
   private let wakeAtFree: Int
   private var filled: [RequestBatch] = []
+  /// Batches of `filled` before this one are taken.
+  private var head = 0
   private var free: [RequestBatch]
   private var closed = false
   private var stopped = false
@@ -38,7 +40,7 @@ final class RequestQueue: @unchecked Sendable {
   var hasBatches: Bool {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    return !filled.isEmpty || closed
+    return head < filled.count || closed
   }
 
   /// An empty batch, at once or not at all.
@@ -61,7 +63,7 @@ final class RequestQueue: @unchecked Sendable {
     batch.claimed = 0
     batch.unfinished = batch.count
     if batch.count == 0 {
-      free.append(batch)
+      if batch.isReusable { free.append(batch) }
     } else {
       filled.append(batch)
       pthread_cond_broadcast(hasRequests)
@@ -70,23 +72,62 @@ final class RequestQueue: @unchecked Sendable {
   }
 
   /// Up to `limit` requests of the oldest batch; waits for some. Nil when there will be no more.
-  func claim(_ limit: Int) -> (batch: RequestBatch, range: Range<Int>)? {
+  func claim(_ limit: Int) -> Claim? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    while filled.isEmpty, !closed, !stopped { pthread_cond_wait(hasRequests, lock) }
-    guard !stopped, let batch = filled.first else { return nil }
+    while head == filled.count, !closed, !stopped { pthread_cond_wait(hasRequests, lock) }
+    return take(limit)
+  }
+
+  /// The same without waiting: nil when there is nothing now. `isFinished` tells whether there will be more.
+  func claimIfAny(_ limit: Int) -> Claim? {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return take(limit)
+  }
+
+  /// Waits until there are requests; false when there will be none.
+  func waitForMore() -> Bool {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    while head == filled.count, !closed, !stopped { pthread_cond_wait(hasRequests, lock) }
+    return !stopped && head < filled.count
+  }
+
+  /// Nothing is left and nothing will come.
+  var isFinished: Bool {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return stopped || (closed && head == filled.count)
+  }
+
+  /// Requests of a batch that one worker took.
+  struct Claim {
+    var batch: RequestBatch
+    var range: Range<Int>
+  }
+
+  private func take(_ limit: Int) -> Claim? {
+    guard !stopped, head < filled.count else { return nil }
+    let batch = filled[head]
     let start = batch.claimed
     let end = min(batch.count, start + limit)
     batch.claimed = end
-    if end == batch.count { filled.removeFirst() }
-    return (batch, start..<end)
+    if end == batch.count {
+      head += 1
+      if head == filled.count || head == 256 {
+        filled.removeFirst(head)
+        head = 0
+      }
+    }
+    return Claim(batch: batch, range: start..<end)
   }
 
   /// Gives back claimed requests; a batch that is done is used again.
   func release(_ batch: RequestBatch, _ count: Int) {
     pthread_mutex_lock(lock)
     batch.unfinished -= count
-    if batch.unfinished == 0 {
+    if batch.unfinished == 0, batch.isReusable {
       free.append(batch)
       if free.count == wakeAtFree { pthread_cond_broadcast(hasRoom) }
     }

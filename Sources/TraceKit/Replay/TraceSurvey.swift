@@ -7,6 +7,7 @@ public struct TraceSurvey: Sendable {
     static let maximumChunks: UInt64 = 1 << 22
 
     /// Marks `length` bytes at `offset`; the chunks grow when there are too many.
+    @inline(__always)
     mutating func mark(_ offset: UInt64, _ length: UInt64) {
       guard length > 0 else { return }
       let end = offset &+ length
@@ -61,42 +62,61 @@ public struct TraceSurvey: Sendable {
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
   public private(set) var durationNanoseconds: Int64 = 0
-  private var first: Int64?
+  /// Recorded time from the first to the last request.
+  public private(set) var recordedNanoseconds: Int64 = 0
 
   init(fileCount: Int) { files = Array(repeating: File(), count: fileCount) }
 
-  mutating func add(_ pointer: UnsafePointer<ReplayRequest>) {
+  /// Counts the requests of a batch.
+  mutating func add(_ batch: RequestBatch) {
+    requests += UInt64(batch.count)
+    // A pointer, since an element of an array that is changed in place is checked for uniqueness at each access.
+    var files = self.files
+    self.files = []
+    files.withUnsafeMutableBufferPointer { rows in
+      for i in 0..<batch.count { add(batch.requests + i, &rows[Int(batch.requests[i].file)]) }
+    }
+    self.files = files
+  }
+
+  /// Ends the survey.
+  /// - Parameter requests: number of all requests that were made.
+  mutating func finish(schedule: ReplaySchedule, requests: UInt64) {
+    guard requests > 0 else { return }
+    // The first request is due at 0, and the schedule is monotonic.
+    durationNanoseconds = schedule.due(startNanoseconds: recordedNanoseconds, ordinal: requests - 1)
+  }
+
+  @inline(__always)
+  private mutating func add(_ pointer: UnsafePointer<ReplayRequest>, _ file: inout File) {
     let request = pointer.pointee
-    requests += 1
-    let time = request.dueNanoseconds
-    if let first { durationNanoseconds = max(durationNanoseconds, time &- first) } else { first = time }
+    recordedNanoseconds = max(recordedNanoseconds, request.startNanoseconds)
     let offset = UInt64(request.offsetBytes)
     let length = UInt64(request.lengthBytes)
-    let id = Int(request.file)
     switch request.kind {
     case .read:
-      let moved = request.expectedBytes >= 0 ? UInt64(request.expectedBytes) : length
+      let moved = UInt64(max(0, request.expectedBytes))
       bytesRead &+= moved
       largestRequestBytes = max(largestRequestBytes, length)
-      files[id].reads = true
+      file.reads = true
       if moved > 0 {
         let end = offset + moved
-        if end > files[id].readEnd { files[id].readEnd = end }
-        if end > files[id].writeEnd, end > files[id].neededBefore { files[id].neededBefore = end }
-        files[id].readAreas.mark(offset, moved)
+        if end > file.readEnd { file.readEnd = end }
+        if end > file.writeEnd, end > file.neededBefore { file.neededBefore = end }
+        file.readAreas.mark(offset, moved)
       }
     case .write:
       bytesWritten &+= length
       largestRequestBytes = max(largestRequestBytes, length)
-      files[id].changes = true
-      files[id].bytesToWrite &+= length
-      if offset + length > files[id].writeEnd { files[id].writeEnd = offset + length }
-      files[id].writeAreas.mark(offset, length)
+      file.changes = true
+      file.bytesToWrite &+= length
+      if offset + length > file.writeEnd { file.writeEnd = offset + length }
+      file.writeAreas.mark(offset, length)
     case .truncate, .discard, .allocate:
-      files[id].changes = true
+      file.changes = true
     case .fsync, .fdatasync, .syncFileRange: break
     }
-    files[id].requests += 1
-    files[id].flags.formUnion(request.flags)
+    file.requests += 1
+    file.flags.formUnion(request.flags)
   }
 }

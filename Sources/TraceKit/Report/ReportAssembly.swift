@@ -10,6 +10,7 @@ struct ReportAssembly {
   let targets: [ReplayTarget]
   let notes: [String]
   let workers: Int
+  let iodepth: Int
   let expectedRequests: UInt64?
 
   func report() -> ReplayReport {
@@ -18,13 +19,32 @@ struct ReportAssembly {
     var all = LatencySet()
     for kind in IOOperation.Kind.allCases { all.merge(latencies(kind)) }
     let (intervals, width) = intervalSeries()
-    return ReplayReport(
+    var report = ReplayReport(
       schema: .init(name: ReplayReport.schemaName, version: ReplayReport.schemaVersion), tool: "trace-replay \(ToolVersion.current)",
       createdUnixNanoseconds: ctrace_realtime_ns(), trace: trace(), run: run(operations), latency: LatencyTriple(all),
       operations: operations,
       sizeClasses: sizeClasses(), files: files(), windows: windows(), intervals: intervals, intervalNanoseconds: width, errors: errors(),
       fidelity: fidelity(operations), targets: targetRows(), targetCount: targets.count { $0.requests > 0 }, notes: notes,
       host: HostFacts.current(), options: optionRows())
+    report.worstRequests = worstRequests()
+    outcome.producer.withPicture { picture in
+      report.offsetMap = ReplayReport.OffsetGrid(picture.offsets)
+      report.recordedIntervals = ReplayReport.RecordedInterval.rows(picture.series)
+      report.recordedIntervalNanoseconds = picture.series.intervalNanoseconds
+    }
+    return report
+  }
+
+  private func worstRequests() -> [ReplayReport.WorstRequest] {
+    let rows = outcome.results.flatMap(\.worst.all).sorted { ($1.service, $0.number) < ($0.service, $1.number) }
+    return rows.prefix(WorstRequests.rows).map { row in
+      let isWhole = row.kind == .fsync || row.kind == .fdatasync
+      return ReplayReport.WorstRequest(
+        request: row.number, operation: row.kind.name, file: reader.files[Int(row.file)].displayPath,
+        offsetBytes: isWhole ? nil : UInt64(row.offsetBytes), sizeBytes: UInt64(row.lengthBytes), atNanoseconds: row.submitted,
+        lagNanoseconds: options.speed.isTimed && options.order != .depth ? row.lag : nil, serviceNanoseconds: row.service,
+        result: row.result)
+    }
   }
 
   private func trace() -> ReplayReport.Trace {
@@ -41,7 +61,7 @@ struct ReportAssembly {
     func bytes(_ name: String) -> UInt64 { operations.first { $0.operation == name }?.bytes ?? 0 }
     return ReplayReport.Run(
       engine: options.engine, speed: options.speed.name, order: options.order.rawValue, late: options.late.rawValue, workers: workers,
-      iodepth: workers, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
+      iodepth: workers * iodepth, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
       cpuNanoseconds: outcome.cpuNanoseconds, requests: requests, iops: (Double(requests) / seconds * 10).rounded() / 10,
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
@@ -143,6 +163,9 @@ struct ReportAssembly {
       for result in outcome.results {
         row.requests += result.intervals[i].requests
         row.bytes += result.intervals[i].bytes
+        row.bytesWritten = (row.bytesWritten ?? 0) + result.intervals[i].bytesWritten
+        row.bytesRead = (row.bytesRead ?? 0) + result.intervals[i].bytes - result.intervals[i].bytesWritten
+        row.serviceNanoseconds = (row.serviceNanoseconds ?? 0) + UInt64(max(0, result.intervals[i].service))
         row.errors += result.intervals[i].errors
         row.maximumLagNanoseconds = max(row.maximumLagNanoseconds, result.intervals[i].largestLag)
       }
@@ -170,8 +193,8 @@ struct ReportAssembly {
     let gaps = outcome.results.reduce(0) { $0 + $1.interarrivals }
     let errorSum = outcome.results.reduce(0.0) { $0 + Double($1.interarrivalErrorSum) }
     let dueSpan = outcome.results.reduce(0.0) { $0 + Double($1.dueSpan) }
-    let recordedLatencies = outcome.results.reduce(0) { $0 + $1.recordedLatencies }
-    let recordedSum = outcome.results.reduce(0.0) { $0 + Double($1.recordedLatencySum) }
+    let recordedLatencies = outcome.recordedLatencies.count
+    let recordedSum = Double(outcome.recordedLatencies.sum)
     let serviceSum = outcome.results.reduce(0.0) { $0 + Double($1.serviceSum) }
     let recordedSpan = Double(reader.totals?.durationNanoseconds ?? 0) * Double(options.loops)
     var reasons: [String] = []
@@ -218,6 +241,7 @@ struct ReportAssembly {
 
   private func optionRows() -> [String: String] {
     var rows = ["seed": String(options.seed), "lag-budget": DurationText.text(options.lagBudgetNanoseconds)]
+    for result in outcome.results.prefix(1) { rows.merge(result.conditions) { first, _ in first } }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
     return rows

@@ -15,8 +15,11 @@ struct WorkerTally {
   struct Interval {
     var requests: UInt64 = 0
     var bytes: UInt64 = 0
+    var bytesWritten: UInt64 = 0
     var errors: UInt64 = 0
     var largestLag: Int64 = 0
+    /// Sum of the service times of what completed in the interval.
+    var service: Int64 = 0
   }
 
   private let isTimed: Bool
@@ -29,6 +32,8 @@ struct WorkerTally {
   private(set) var windowRequests: UInt64
   private var window = -1
   private var windowStart: UInt64 = 0
+  /// Requests of the open window; 0 before the first.
+  private var windowLength: Int64 = 0
   private let fileSets: UnsafeMutablePointer<RawHistogram?>
   private let fileRows: Int
   private(set) var fileCounters: UnsafeMutablePointer<Counter>
@@ -46,9 +51,9 @@ struct WorkerTally {
   private(set) var interarrivals: UInt64 = 0
   /// Sum of the due gaps between consecutive requests.
   private(set) var dueSpan: Int64 = 0
-  private(set) var serviceSum: Int64 = 0
-  private(set) var recordedLatencySum: Int64 = 0
-  private(set) var recordedLatencies: UInt64 = 0
+  var serviceSum: Int64 { (0..<Self.maximumIntervals).reduce(0) { $0 &+ intervals[$1].service } }
+  /// The requests that took longest.
+  private(set) var worst = WorstRequests()
   private let lagBudget: Int64
   static let kinds = IOOperation.Kind.allCases.count
 
@@ -88,6 +93,7 @@ struct WorkerTally {
     current.deallocate()
     for i in 0..<fileRows + 1 { fileSets[i]?.deallocate() }
     fileSets.deallocate()
+    worst.deallocate()
   }
 
   /// 0 for no bytes, then one class per power of two from 512 B: class c holds sizes up to 256 · 2^c.
@@ -100,11 +106,15 @@ struct WorkerTally {
 
   /// Counts one completed request. Times are nanoseconds after the start;
   @inline(__always)
-  mutating func record(_ request: UnsafePointer<ReplayRequest>, due: Int64, submitted: Int64, completed: Int64, result: Int64) {
+  mutating func record(
+    _ request: UnsafePointer<ReplayRequest>, number: UInt64, ordinal: UInt64, due: Int64, submitted: Int64, completed: Int64,
+    result: Int64
+  ) {
     let service = completed &- submitted
     let lag = isTimed ? submitted &- due : 0
     let kind = request.pointee.kind
-    if request.pointee.ordinal &- windowStart >= windowRequests || window < 0 { openWindow(request.pointee.ordinal) }
+    // One that completes after the window's end was reached by others counts in the later window.
+    if Int64(bitPattern: ordinal &- windowStart) >= windowLength { openWindow(ordinal) }
     let slot = Int(kind.rawValue) * Self.sizeClasses + Self.sizeClass(request.pointee.lengthBytes)
     if current[slot] == nil { current[slot] = RawLatencySet(isTimed: isTimed) }
     current[slot]!.record(lag: lag, service: service)
@@ -114,19 +124,14 @@ struct WorkerTally {
     counters[slot].bytes &+= moved
     // The only file's figures are those of all requests.
     if fileRows > 1 { recordFile(min(Int(request.pointee.file), fileRows), moved, service, failed: result < 0) }
-    recordInterval(completed, moved, lag, failed: result < 0)
+    recordInterval(completed, moved, lag, service, isWrite: kind == .write, failed: result < 0)
+    if service > worst.threshold { worst.add(request, number: number, submitted: submitted, lag: lag, service: service, result: result) }
     if result < 0 {
       recordError(kind, Int32(truncatingIfNeeded: -result), slot)
     } else if isTransfer {
-      let expected = request.pointee.expectedBytes >= 0 ? request.pointee.expectedBytes : Int64(request.pointee.lengthBytes)
-      if result < expected { counters[slot].shortTransfers &+= 1 }
+      if result < request.pointee.expectedBytes { counters[slot].shortTransfers &+= 1 }
     }
-    if isTimed { recordSchedule(due, submitted, lag) }
-    if request.pointee.recordedLatencyNanoseconds >= 0 {
-      recordedLatencySum &+= request.pointee.recordedLatencyNanoseconds
-      recordedLatencies &+= 1
-    }
-    serviceSum &+= service
+    if lag > lagBudget { lateRequests &+= 1 }
     lastCompletion = completed
   }
 
@@ -139,9 +144,9 @@ struct WorkerTally {
     fileSets[row]!.record(service)
   }
 
+  /// Counts the submission of a request that has a schedule.
   @inline(__always)
-  private mutating func recordSchedule(_ due: Int64, _ submitted: Int64, _ lag: Int64) {
-    if lag > lagBudget { lateRequests &+= 1 }
+  mutating func recordSubmission(due: Int64, submitted: Int64) {
     if lastSubmitted != .min {
       let error = (submitted &- lastSubmitted) &- (due &- lastDue)
       interarrivalErrorSum &+= abs(error)
@@ -153,10 +158,12 @@ struct WorkerTally {
   }
 
   @inline(__always)
-  private mutating func recordInterval(_ completed: Int64, _ bytes: UInt64, _ lag: Int64, failed: Bool) {
+  private mutating func recordInterval(_ completed: Int64, _ bytes: UInt64, _ lag: Int64, _ service: Int64, isWrite: Bool, failed: Bool) {
     if completed >= intervalEnd { openInterval(completed) }
     interval.pointee.requests &+= 1
     interval.pointee.bytes &+= bytes
+    interval.pointee.service &+= service
+    if isWrite { interval.pointee.bytesWritten &+= bytes }
     if failed { interval.pointee.errors &+= 1 }
     if lag > interval.pointee.largestLag { interval.pointee.largestLag = lag }
   }
@@ -174,8 +181,8 @@ struct WorkerTally {
     for i in 0..<Self.maximumIntervals / 2 {
       let (a, b) = (intervals[2 * i], intervals[2 * i + 1])
       intervals[i] = Interval(
-        requests: a.requests + b.requests, bytes: a.bytes + b.bytes, errors: a.errors + b.errors,
-        largestLag: max(a.largestLag, b.largestLag))
+        requests: a.requests + b.requests, bytes: a.bytes + b.bytes, bytesWritten: a.bytesWritten + b.bytesWritten,
+        errors: a.errors + b.errors, largestLag: max(a.largestLag, b.largestLag), service: a.service &+ b.service)
     }
     (intervals + Self.maximumIntervals / 2).update(repeating: Interval(), count: Self.maximumIntervals / 2)
     intervalNanoseconds *= 2
@@ -195,6 +202,7 @@ struct WorkerTally {
     while ordinal / windowRequests >= 2 * UInt64(WindowSeries.maximumWindows) { windowRequests *= 2 }
     window = Int(ordinal / windowRequests)
     windowStart = UInt64(window) * windowRequests
+    windowLength = Int64(windowRequests)
   }
 
   private mutating func closeWindow() {
@@ -256,6 +264,8 @@ struct WorkerTally {
 @dynamicMemberLookup
 final class WorkerResult: @unchecked Sendable {
   let tally: UnsafeMutablePointer<WorkerTally>
+  /// What the engine said of itself.
+  var conditions: [String: String] = [:]
 
   init(_ initial: WorkerTally) {
     tally = .allocate(capacity: 1)

@@ -30,3 +30,21 @@ public enum Decimal {
     return "\(sign)\(whole).\(String(repeating: "0", count: digits - text.count))\(text)"
   }
 }
+
+extension ByteCount {
+  /// Bytes of `4096`, `512K`, `2MiB`, `1G`, `1.5GiB` (units of 1024, with or without `iB` or `B`); nil for anything else.
+  public static func bytes(_ text: String) -> UInt64? {
+    var digits = Substring(text.uppercased())
+    if digits.hasSuffix("IB") { digits = digits.dropLast(2) } else if digits.hasSuffix("B") { digits = digits.dropLast() }
+    let units: [Character: Double] = ["K": 0x1p10, "M": 0x1p20, "G": 0x1p30, "T": 0x1p40]
+    var scale = 1.0
+    if let unit = digits.last.flatMap({ units[$0] }) {
+      scale = unit
+      digits = digits.dropLast()
+    }
+    guard digits.first != ".", digits.allSatisfy({ ("0"..."9").contains($0) || $0 == "." }), let value = Double(digits),
+      value * scale < 9e18
+    else { return nil }
+    return UInt64(value * scale)
+  }
+}

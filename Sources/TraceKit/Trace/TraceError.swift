@@ -12,6 +12,8 @@ public struct TraceError: Error, Hashable, Sendable, CustomStringConvertible {
     case unsupported
     /// The request contradicts itself, or is refused for safety's sake.
     case refused
+    /// Options that do not go together.
+    case usage
   }
   public var kind: Kind
   public var message: String

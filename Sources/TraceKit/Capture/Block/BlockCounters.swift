@@ -9,6 +9,10 @@ public struct BlockCounters: Sendable {
     public var kernel: BlockStatistics?
     public var fua: UInt64 = 0
     public var writeZeroes: UInt64 = 0
+    /// Writes without data that carried a flush: the kernel counts them as writes, the trace has the flush.
+    public var flushFrames: UInt64 = 0
+    /// Name in /sys/block.
+    var name = ""
   }
   public var devices: [Device] = []
   /// Time between a request's making and its issue to the driver, in nanoseconds; of requests that both were seen of.
@@ -41,6 +45,7 @@ public struct BlockCounters: Sendable {
       let prefix = devices.count == 1 ? "" : "device\(number)_"
       Self.add(device.recorded, "\(prefix)recorded", to: &figures)
       if let kernel = device.kernel { Self.add(kernel, "\(prefix)kernel", to: &figures) }
+      figures["\(prefix)flush_frames"] = "\(device.flushFrames)"
       figures["\(prefix)fua"] = "\(device.fua)"
       figures["\(prefix)write_zeroes"] = "\(device.writeZeroes)"
     }
@@ -57,11 +62,14 @@ public struct BlockCounters: Sendable {
     figures["\(prefix)_flushes"] = "\(statistics.flushes)"
   }
 
-  /// For people.
+  /// Sentences for the summary, beside the ledger.
   var lines: [String] {
-    var lines = devices.map { Self.line($0) }
-    let remedy = kernelEventsLost > 0 ? " (the kernel's buffers were full; --buffer-size gives them more room)" : ""
-    lines.append("\(kernelEvents) kernel events, lost: \(kernelEventsLost)\(remedy)")
+    var lines = devices.map { device in
+      let recorded = device.recorded
+      return "\(PrintableText.escaped(device.path)): \(recorded.reads) reads, \(recorded.writes) writes (\(device.fua) with FUA, "
+        + "\(device.writeZeroes) zeroing), \(recorded.discards) discards, \(recorded.flushes) flushes"
+    }
+    lines.append("\(kernelEvents) kernel events decoded, \(kernelEventsLost) lost by the kernel")
     if let middle = queueTime.quantile(0.5), let high = queueTime.quantile(0.99), let most = queueTime.quantile(1) {
       lines.append(
         "time in the queue before issue, of \(queueTime.count) requests: p50 \(DurationText.text(middle)), p99 \(DurationText.text(high)), max \(DurationText.text(most))"
@@ -71,19 +79,28 @@ public struct BlockCounters: Sendable {
       lines.append("requests in flight at the start: \(inFlightAtStart), at the end: \(inFlightAtEnd)")
     }
     if requeues + partialCompletions > 0 { lines.append("requeued: \(requeues), completed in parts: \(partialCompletions)") }
-    if otherRequests > 0 { lines.append("requests of other kinds, not recorded: \(otherRequests)") }
     return lines
   }
 
-  private static func line(_ device: Device) -> String {
-    let recorded = device.recorded
-    var text =
-      "\(PrintableText.escaped(device.path)): \(recorded.reads) reads, \(recorded.writes) writes, \(recorded.discards) discards, \(recorded.flushes) flushes"
-    if device.fua > 0 { text += ", \(device.fua) with FUA" }
-    guard let kernel = device.kernel else { return text }
-    if kernel == recorded { return text + "; equal to the kernel's stat" }
-    return text
-      + "; by the kernel's stat \(kernel.reads) reads of \(kernel.readBytes) bytes (recorded \(recorded.readBytes)), \(kernel.writes) writes of "
-      + "\(kernel.writtenBytes) bytes (recorded \(recorded.writtenBytes)), \(kernel.discards) discards, \(kernel.flushes) flushes"
+  /// Adds what the route knows to the ledger of a recording.
+  func fill(_ ledger: inout RecordingLedger) {
+    for device in devices {
+      let source = "/sys/class/block/\(device.name)/stat"
+      func add(_ counter: String, _ unit: String, _ recorded: UInt64, _ kernel: UInt64?, _ explanation: String? = nil) {
+        ledger.coverage.append(
+          .init(source: source, counter: counter, unit: unit, recorded: recorded, kernel: kernel, explanation: explanation))
+      }
+      let (recorded, kernel) = (device.recorded, device.kernel)
+      add("reads", "requests", recorded.reads, kernel?.reads)
+      add("read", "bytes", recorded.readBytes, kernel?.readBytes)
+      add(
+        "writes", "requests", recorded.writes + device.flushFrames, kernel?.writes,
+        "\(device.flushFrames) writes without data, whose flushes are recorded as such, are counted on both sides")
+      add("written", "bytes", recorded.writtenBytes, kernel?.writtenBytes)
+      add("discards", "requests", recorded.discards, kernel?.discards)
+      add("flushes", "requests", recorded.flushes, kernel?.flushes)
+    }
+    ledger.note(blindSpot: "requests passed through to the drive or for zones", count: otherRequests)
+    ledger.note(blindSpot: "pages of events that could not be decoded", count: malformedPages)
   }
 }

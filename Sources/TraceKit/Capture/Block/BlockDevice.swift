@@ -17,6 +17,18 @@ public struct BlockDevice: Hashable, Sendable {
   /// Folder of the device in /sys.
   let folder: String
 
+  init(
+    path: String, device: UInt32, disk: UInt32, startBytes: UInt64, sizeBytes: UInt64, hasRequests: Bool, folder: String
+  ) {
+    self.path = path
+    self.device = device
+    self.disk = disk
+    self.startBytes = startBytes
+    self.sizeBytes = sizeBytes
+    self.hasRequests = hasRequests
+    self.folder = folder
+  }
+
   public var isPartition: Bool { device != disk }
 
   /// Examines a device file.

@@ -4,7 +4,7 @@ import Glibc
 /// Records the requests of block devices through tracefs.
 public enum BlockRecorder {
   public struct Outcome: Sendable {
-    public var summary: TracingSummary
+    public var summary: RecordingSummary
     public var counters: BlockCounters
   }
 
@@ -16,7 +16,7 @@ public enum BlockRecorder {
     let session = try TracingSession(purpose: "trace-record block", options: options, pauseMicroseconds: (2000, 20_000))
     defer { session.end() }
     let events = try BlockEvents(
-      session.tracefs, hasRequests: devices.contains { $0.hasRequests }, hasBios: devices.contains { !$0.hasRequests })
+      session.tracefs.format, hasRequests: devices.contains { $0.hasRequests }, hasBios: devices.contains { !$0.hasRequests })
     let output = try TracingOutput(options, source: "block", detail: paths.joined(separator: " "))
     do throws(TraceError) {
       return try record(devices, session, events, options, output)
@@ -29,7 +29,6 @@ public enum BlockRecorder {
   private static func record(
     _ devices: [BlockDevice], _ session: TracingSession, _ events: BlockEvents, _ options: TracingOptions, _ output: TracingOutput
   ) throws(TraceError) -> Outcome {
-    let cpuBefore = ctrace_process_cpu_ns()
     let instance = try session.makeInstance(bufferBytes: options.bufferBytes / 4)
     for name in events.names {
       try instance.set("events/block/\(name)/filter", filter(name, devices))
@@ -44,23 +43,18 @@ public enum BlockRecorder {
       layout: session.layout, streams: session.drain.streamCount, from: session.queue, to: output.queue)
     try decoder.start()
     options.whenReady?("recording \(devices.map { PrintableText.escaped($0.path) }.joined(separator: ", "))")
-    TracingSession.wait(options.durationNanoseconds, isOver: { output.failed.isSet }, tick: {})
+    TracingSession.wait(options.durationNanoseconds, isOver: { output.stopped.isSet }, tick: {})
     session.stopTracing()
     let after = devices.map { $0.statistics }
-    let end = UInt64(ctrace_monotonic_ns())
     session.drain.finish()
     var counters = decoder.join()
     counters.kernelEventsLost = session.drain.totals.lostEvents
     for (number, device) in devices.enumerated() where device.hasRequests {
       if let early = before[number], let late = after[number] { counters.devices[number].kernel = late.since(early) }
     }
-    var summary = TracingSummary(output: options.output)
-    summary.isLossless = counters.kernelEventsLost == 0 && counters.malformedPages == 0
-    summary.figures = counters.figures
-    summary.details = counters.lines
-    summary.durationNanoseconds = Int64(end - start)
-    summary.cpuNanoseconds = ctrace_process_cpu_ns() - cpuBefore
-    output.finish(&summary)
+    var summary = output.finish { ledger in counters.fill(&ledger) } metadata: { metadata in metadata.summary = counters.figures }
+    summary.notes = counters.lines + summary.notes
+    summary.remedies = TracingOutput.remedies
     return Outcome(summary: summary, counters: counters)
   }
 

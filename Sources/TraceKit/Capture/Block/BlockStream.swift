@@ -40,7 +40,9 @@ struct BlockStream: ~Copyable {
   init(events: BlockEvents, scope: Scope) {
     self.events = events
     self.scope = scope
-    counters.devices = scope.devices.map { BlockCounters.Device(path: $0.path) }
+    counters.devices = scope.devices.map { device in
+      BlockCounters.Device(path: device.path, name: String(device.folder[device.folder.index(after: device.folder.lastIndex(of: "/")!)...]))
+    }
   }
 
   /// Says what the devices' numbers in requests stand for: 1 for the first.
@@ -147,7 +149,10 @@ struct BlockStream: ~Copyable {
     let error = entry.error?.value(event.bytes, event.length) ?? 0
     guard var request = takeRequest(place) else {
       // The frame of a flush completes without data; anything else was issued before the recording.
-      guard operation == .flush || done > 0 else { return }
+      guard operation == .flush || done > 0 else {
+        countFrame(place.device)
+        return
+      }
       counters.inFlightAtStart += 1
       let before = Request(
         issueNanoseconds: scope.startNanoseconds, thread: TraceEvent.unknownID, kind: kind, firstSector: place.sector, bytes: done,
@@ -163,6 +168,10 @@ struct BlockStream: ~Copyable {
       return
     }
     append(request, place.device, event.nanoseconds, flags: 0, &records)
+  }
+
+  private mutating func countFrame(_ disk: UInt32) {
+    if let number = scope.devices.firstIndex(where: { $0.disk == disk }) { counters.devices[number].flushFrames += 1 }
   }
 
   // MARK: The trace

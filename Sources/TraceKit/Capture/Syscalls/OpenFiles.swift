@@ -66,7 +66,7 @@ struct OpenFiles: ~Copyable {
       set { rawKind = newValue.rawValue }
     }
   }
-  private struct Table {
+  struct Table: BitwiseCopyable {
     var entries: UnsafeMutablePointer<Int32>
     var capacity: Int32
     var references: Int32

@@ -13,8 +13,11 @@ public struct SyscallCounters: Sendable {
   public var inFlightAtEnd: UInt64 = 0
   /// Calls in which their thread ended.
   public var endedInCall: UInt64 = 0
-  /// Calls of which the kernel dropped one of the two events.
-  public var halfCalls: UInt64 = 0
+  /// Calls of which the kernel dropped one of the two events: the end (these are no events of the trace), or the begin (these
+  /// are, without file and latency).
+  public var callsWithoutEnd: UInt64 = 0
+  public var callsWithoutBegin: UInt64 = 0
+  public var halfCalls: UInt64 { callsWithoutEnd + callsWithoutBegin }
   /// Calls that may be two different ones: events were lost between begin and end. Their latency is not recorded.
   public var uncertainCalls: UInt64 = 0
   /// Events of tracefs that were decoded, and that the kernel could not store, by its own counters.

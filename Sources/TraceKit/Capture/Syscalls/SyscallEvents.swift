@@ -29,10 +29,13 @@ final class SyscallEvents: @unchecked Sendable {
   private(set) var file: (request: TraceEventFormat.Field, descriptor: TraceEventFormat.Field)?
   private(set) var complete: (request: TraceEventFormat.Field, result: TraceEventFormat.Field, flags: TraceEventFormat.Field)?
 
+  typealias Formats = (_ system: String, _ event: String) throws(TraceError) -> TraceEventFormat?
+
+  /// - Parameter formats: the format of an event, nil for one that the kernel lacks.
   /// - Throws: when the kernel has no events of system calls, or their format is not that of a 64-bit machine.
-  init(_ tracefs: Tracefs) throws(TraceError) {
-    guard let read = try tracefs.format("syscalls", "sys_enter_read"), let newTaskFormat = try tracefs.format("task", "task_newtask"),
-      let executeFormat = try tracefs.format("sched", "sched_process_exec"), let endFormat = try tracefs.format("sched", "sched_process_exit")
+  init(_ formats: Formats) throws(TraceError) {
+    guard let read = try formats("syscalls", "sys_enter_read"), let newTaskFormat = try formats("task", "task_newtask"),
+      let executeFormat = try formats("sched", "sched_process_exec"), let endFormat = try formats("sched", "sched_process_exit")
     else {
       throw TraceError(
         .unsupported, "this kernel has no events of system calls (CONFIG_FTRACE_SYSCALLS); 'trace-record run' works without")
@@ -47,14 +50,14 @@ final class SyscallEvents: @unchecked Sendable {
     entries[Int(executeFormat.number)].role = .execute
     entries[Int(endFormat.number)].role = .endTask
     taskEvents = [("task", "task_newtask"), ("sched", "sched_process_exec"), ("sched", "sched_process_exit")]
-    for kind in SyscallKind.allCases { try add(kind, tracefs) }
-    try addUring(tracefs)
+    for kind in SyscallKind.allCases { try add(kind, formats) }
+    try addUring(formats)
   }
 
   deinit { entries.deallocate() }
 
-  private func add(_ kind: SyscallKind, _ tracefs: Tracefs) throws(TraceError) {
-    guard let enter = try tracefs.format("syscalls", "sys_enter_\(kind.name)"), let exit = try tracefs.format("syscalls", "sys_exit_\(kind.name)")
+  private func add(_ kind: SyscallKind, _ formats: Formats) throws(TraceError) {
+    guard let enter = try formats("syscalls", "sys_enter_\(kind.name)"), let exit = try formats("syscalls", "sys_exit_\(kind.name)")
     else { return }
     let arguments = enter.ownFields.filter { $0.name != "__syscall_nr" && !$0.isIndirect }
     guard arguments.count >= kind.argumentCount, let first = arguments.first else {
@@ -71,16 +74,16 @@ final class SyscallEvents: @unchecked Sendable {
     calls.append(kind)
   }
 
-  private func addUring(_ tracefs: Tracefs) throws(TraceError) {
-    guard let submitFormat = try tracefs.format("io_uring", "io_uring_submit_req"),
-      let completeFormat = try tracefs.format("io_uring", "io_uring_complete")
+  private func addUring(_ formats: Formats) throws(TraceError) {
+    guard let submitFormat = try formats("io_uring", "io_uring_submit_req"),
+      let completeFormat = try formats("io_uring", "io_uring_complete")
     else { return }
     submit = (try submitFormat.field("req"), try submitFormat.field("opcode"))
     complete = (try completeFormat.field("req"), try completeFormat.field("res"), try completeFormat.field("cflags"))
     entries[Int(submitFormat.number)].role = .uringSubmit
     entries[Int(completeFormat.number)].role = .uringComplete
     uringEvents = ["io_uring_submit_req", "io_uring_complete"]
-    if let fileFormat = try tracefs.format("io_uring", "io_uring_file_get") {
+    if let fileFormat = try formats("io_uring", "io_uring_file_get") {
       file = (try fileFormat.field("req"), try fileFormat.field("fd"))
       entries[Int(fileFormat.number)].role = .uringFile
       uringEvents.append("io_uring_file_get")

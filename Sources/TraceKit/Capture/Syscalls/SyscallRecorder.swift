@@ -4,25 +4,41 @@ import Glibc
 /// Records the system calls of running processes through tracefs, without touching the processes.
 public enum SyscallRecorder {
   public struct Outcome: Sendable {
-    public var summary: TracingSummary
+    public var summary: RecordingSummary
     public var counters: SyscallCounters
   }
 
   /// Attaches, records until the end, detaches.
   /// - Throws: when nothing could be recorded; a failure on the way is in the summary.
   public static func record(_ target: AttachTarget, _ options: TracingOptions) throws(TraceError) -> Outcome {
-    let session = try TracingSession(purpose: "trace-record attach", options: options, pauseMicroseconds: (500, 8000))
+    let session = try TracingSession(purpose: "trace-record attach", options: options, pauseMicroseconds: (500, 2000))
     defer { session.end() }
-    let events = try SyscallEvents(session.tracefs)
+    let events = try SyscallEvents(session.tracefs.format)
     let processes = try target.find()
-    let output = try TracingOutput(options, source: "syscalls", detail: target.described)
+    let calls = try session.makeInstance(bufferBytes: options.bufferBytes)
+    let cost = options.measuresCost ? try measureCost(calls) : nil
+    let output = try TracingOutput(options, source: "syscalls", detail: target.described, costPerEventNanoseconds: cost)
     do throws(TraceError) {
-      let attachment = try Attachment(target, processes, session, events, options, output)
+      let attachment = try Attachment(target, processes, session, calls, events, options, output)
       return attachment.run(options, output)
     } catch {
       output.abandon()
       throw error
     }
+  }
+
+  /// What the traced thread pays: a loop of calls of this thread with and without its events.
+  private static func measureCost(_ instance: TraceInstance) throws(TraceError) -> Double? {
+    guard let plain = RecordingCost.timedLoop() else { return nil }
+    try instance.set("set_event_pid", "\(ctrace_gettid())")
+    for direction in ["enter", "exit"] { try instance.enable("syscalls", "sys_\(direction)_pread64") }
+    try instance.set("tracing_on", "1")
+    let traced = RecordingCost.timedLoop()
+    try instance.set("tracing_on", "0")
+    try instance.set("set_event", "\n")
+    try instance.set("set_event_pid", "\n")
+    instance.clear()
+    return traced.map { max(0, $0 - plain) }
   }
 }
 
@@ -33,19 +49,15 @@ private final class Attachment {
   private let calls: TraceInstance
   private let decoder: SyscallDecoder
   private let attachedNanoseconds: UInt64
-  private let cost: Double?
-  private let cpuBefore = ctrace_process_cpu_ns()
   private var knownThreads: Set<Int32>
-  private let line: String
 
   init(
-    _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession, _ events: SyscallEvents, _ options: TracingOptions,
-    _ output: TracingOutput
+    _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession, _ calls: TraceInstance, _ events: SyscallEvents,
+    _ options: TracingOptions, _ output: TracingOutput
   ) throws(TraceError) {
     self.target = target
     self.session = session
-    calls = try session.makeInstance(bufferBytes: options.bufferBytes)
-    cost = options.measuresCost ? try Self.measureCost(calls) : nil
+    self.calls = calls
     try Self.enable(calls, events, target, processes, session)
     if !events.uringEvents.isEmpty {
       // Requests complete in contexts of other threads (workers, interrupts), so these events are not limited to the processes.
@@ -67,22 +79,7 @@ private final class Attachment {
       layout: session.layout, streams: session.drain.streamCount, snapshots: snapshots, from: session.queue, to: output.queue,
       kernelCount: { process in Self.transferred(process, since: baselines) })
     try decoder.start()
-    line = "attached to \(snapshots.count) processes with \(snapshots.reduce(0) { $0 + $1.threads.count }) threads"
-    options.whenReady?(line)
-  }
-
-  /// What the traced thread pays: a loop of calls of this thread with and without its events.
-  private static func measureCost(_ instance: TraceInstance) throws(TraceError) -> Double? {
-    guard let plain = RecordingCost.timedLoop() else { return nil }
-    try instance.set("set_event_pid", "\(ctrace_gettid())")
-    for direction in ["enter", "exit"] { try instance.enable("syscalls", "sys_\(direction)_pread64") }
-    try instance.set("tracing_on", "1")
-    let traced = RecordingCost.timedLoop()
-    try instance.set("tracing_on", "0")
-    try instance.set("set_event", "\n")
-    try instance.set("set_event_pid", "\n")
-    instance.clear()
-    return traced.map { max(0, $0 - plain) }
+    options.whenReady?("attached to \(snapshots.count) processes with \(snapshots.reduce(0) { $0 + $1.threads.count }) threads")
   }
 
   private static func enable(
@@ -142,17 +139,15 @@ private final class Attachment {
 
   func run(_ options: TracingOptions, _ output: TracingOutput) -> SyscallRecorder.Outcome {
     TracingSession.wait(
-      options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.failed.isSet }, tick: { self.lookAgain() })
+      options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.stopped.isSet }, tick: { self.lookAgain() })
     session.stopTracing()
-    let end = UInt64(ctrace_monotonic_ns())
     session.drain.finish()
     let decoded = decoder.join()
     var counters = decoded.counters
     counters.kernelEventsLost = session.drain.totals.lostEvents
-    var summary = summary(options, counters)
-    summary.durationNanoseconds = Int64(end - attachedNanoseconds)
-    summary.cpuNanoseconds = ctrace_process_cpu_ns() - cpuBefore
-    output.finish(&summary)
+    var summary = output.finish { ledger in counters.fill(&ledger) } metadata: { metadata in metadata.summary = counters.figures }
+    summary.notes = counters.lines + summary.notes
+    summary.remedies = TracingOutput.remedies
     return .init(summary: summary, counters: counters)
   }
 
@@ -162,14 +157,5 @@ private final class Attachment {
     guard !threads.isEmpty else { return }
     knownThreads.formUnion(threads)
     try? calls.addThreads(threads)
-  }
-
-  private func summary(_ options: TracingOptions, _ counters: SyscallCounters) -> TracingSummary {
-    var summary = TracingSummary(output: options.output)
-    summary.costPerEventNanoseconds = cost
-    summary.isLossless = counters.kernelEventsLost == 0 && counters.halfCalls == 0 && counters.malformedPages == 0
-    summary.figures = counters.figures
-    summary.details = counters.lines
-    return summary
   }
 }

@@ -13,7 +13,7 @@ struct SyscallStream: ~Copyable {
     /// Threads that nobody named are recorded (`--all`).
     var takesAll: Bool
   }
-  private struct Thread {
+  struct Thread: BitwiseCopyable {
     var number: Int32
     /// Of `processes`.
     var process: Int32
@@ -27,7 +27,7 @@ struct SyscallStream: ~Copyable {
     var otherDescription: Int32 = -1
     var arguments: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0)
   }
-  private struct Process {
+  struct Process: BitwiseCopyable {
     var number: Int32
     /// Among `processes`; −1 when it is not recorded.
     var parent: Int32
@@ -37,14 +37,14 @@ struct SyscallStream: ~Copyable {
     var writtenBytes: UInt64 = 0
     var isAlive = true
   }
-  private struct UringRequest {
+  struct UringRequest: BitwiseCopyable {
     var startNanoseconds: UInt64
     var process: Int32
     var thread: Int32
     var description: Int32
     var opcode: UInt8
   }
-  private static let noCall: UInt8 = 255
+  static let noCall: UInt8 = 255
   private static let foreign: Int32 = -2
   private let events: SyscallEvents
   private let scope: Scope
@@ -174,7 +174,7 @@ struct SyscallStream: ~Copyable {
     guard index >= 0, Int(entry.offset) + 8 * Int(entry.argumentCount) <= event.length else { return }
     let state = threads[index]
     if state.pointee.call != Self.noCall {
-      counters.halfCalls += 1
+      counters.callsWithoutEnd += 1
       letGo(index)
     }
     state.pointee.isSeen = true
@@ -343,7 +343,7 @@ struct SyscallStream: ~Copyable {
     let wasSeen = state.pointee.isSeen
     state.pointee.isSeen = true
     if state.pointee.call != Self.noCall {
-      counters.halfCalls += 1
+      counters.callsWithoutEnd += 1
       letGo(index)
     }
     guard time >= scope.attachedNanoseconds, let operation = kind.operation else { return }
@@ -354,7 +354,7 @@ struct SyscallStream: ~Copyable {
     record.result = result
     record.thread_id = state.pointee.number
     if wasSeen {
-      counters.halfCalls += 1
+      counters.callsWithoutBegin += 1
       record.start_ns = time
       record.latency_ns = UInt64(bitPattern: TraceEvent.unknownLatency)
     } else {

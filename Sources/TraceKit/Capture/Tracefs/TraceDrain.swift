@@ -24,7 +24,7 @@ final class TraceDrain: @unchecked Sendable {
   /// Most that one round takes of one buffer.
   private static let roundBytes = 4 << 20
   /// An event may be stored this long after its time was taken: interrupts, a virtual CPU that does not run.
-  private static let storeDelay: UInt64 = 2_000_000
+  private static let storeDelay: UInt64 = 1_000_000
 
   /// - Parameter pause: how long the thread sleeps between looks, when much comes and when nothing does.
   init(layout: RingPageLayout, queue: DrainedQueue, pauseMicroseconds: (least: UInt32, most: UInt32)) {

@@ -15,6 +15,8 @@ public struct TracingOptions: Sendable {
   public var bufferBytes = defaultBufferBytes
   /// The command that removes the tracing instance when the recorder is killed; its standard input ends with the recorder.
   public var guardian: [String]?
+  /// Rotation, limits, triggers, samples.
+  public var long = LongRecordingOptions()
   /// Measure what a call costs before attaching.
   public var measuresCost = true
   /// Called when everything is recorded from here on; a line for people.

@@ -2,14 +2,14 @@ import CTrace
 
 /// The trace of a recording through tracefs: made before anything is traced, closed with what was found out.
 struct TracingOutput {
-  let writer: TraceWriter
-  let recording: RecordingWriter
+  private let output: RecordingOutput
+  private let recording: RecordingWriter
   let queue: CaptureQueue
   let epochNanoseconds: UInt64
-  /// Set when nothing more can be written.
-  let failed: FailureFlag
+  /// Set when no more events are wanted: a full disk, a limit.
+  let stopped: StopFlag
 
-  final class FailureFlag: @unchecked Sendable {
+  final class StopFlag: @unchecked Sendable {
     private let word: UnsafeMutablePointer<UInt32>
     init() {
       word = .allocate(capacity: 1)
@@ -20,31 +20,37 @@ struct TracingOutput {
     func set() { ctrace_store_release32(word, 1) }
   }
 
-  init(_ options: TracingOptions, source: String, detail: String) throws(TraceError) {
+  /// - Parameter source: the route's name.
+  init(_ options: TracingOptions, source: String, detail: String, costPerEventNanoseconds: Double? = nil) throws(TraceError) {
     var metadata = TraceMetadata(source: source)
     metadata.epochUnixNanoseconds = ctrace_realtime_ns()
     epochNanoseconds = UInt64(ctrace_monotonic_ns())
     metadata.host = HostFacts.current()
     metadata.clock = "CLOCK_MONOTONIC"
     metadata.tool = "trace-record \(ToolVersion.current)"
+    metadata.costPerEventNanoseconds = costPerEventNanoseconds
     if options.anonymizer == nil {
       metadata.sourceDetail = detail
-      metadata.options = options.described
+      metadata.options = options.described.merging(options.long.described) { given, _ in given }
     } else {
       // Patterns, names of processes and of the host are names too.
       metadata.anonymized = true
+      metadata.options = options.long.described
       metadata.host?.hostName = ""
     }
     var writerOptions = TraceWriter.Options()
     writerOptions.overwrite = options.overwrite
     writerOptions.compressionLevel = options.compressionLevel
-    writer = try TraceWriter(path: options.output, metadata: metadata, options: writerOptions)
-    queue = CaptureQueue()
-    let flag = FailureFlag()
-    failed = flag
-    recording = RecordingWriter(queue: queue) { flag.set() }
+    let output = try RecordingOutput(
+      path: options.output, metadata: metadata, options: writerOptions, long: options.long, epochNanoseconds: epochNanoseconds)
+    self.output = output
+    queue = CaptureQueue(limitBytes: options.long.bufferBytes)
+    let flag = StopFlag()
+    stopped = flag
+    recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { flag.set() }
     try recording.start(
-      writer: writer, files: RecordedFiles(filter: options.filter, anonymizer: options.anonymizer), epochNanoseconds: epochNanoseconds)
+      files: RecordedFiles(filter: options.filter, anonymizer: options.anonymizer, sample: options.long.sample),
+      epochNanoseconds: epochNanoseconds)
   }
 
   /// Ends the writer's thread of a recording that never began.
@@ -54,26 +60,16 @@ struct TracingOutput {
     last.isLast = true
     queue.put(last)
     _ = recording.join()
-    unlink(writer.path)
+    output.discard()
   }
 
   /// Closes the trace; the last round must have been handed over.
-  func finish(_ summary: inout TracingSummary) {
-    let result = recording.join()
-    summary.totals = writer.totals
-    summary.excludedEvents = result.excludedEvents
-    summary.failure = result.failure
-    if summary.failure == nil {
-      do throws(TraceError) {
-        let figures = summary.allFigures
-        let cost = summary.costPerEventNanoseconds
-        try writer.updateMetadata { metadata in
-          metadata.costPerEventNanoseconds = cost
-          metadata.summary = figures
-        }
-        summary.totals = try writer.finish(lossless: summary.isLossless)
-      } catch { summary.failure = error }
-    }
-    summary.traceBytes = writer.sizeBytes
+  func finish(
+    _ complete: (inout RecordingLedger) -> Void, metadata change: (inout TraceMetadata) -> Void
+  ) -> RecordingSummary {
+    recording.join()
+    return recording.finish(complete, metadata: change)
   }
+
+  static let remedies: [GapCause: String] = [.ringFull: "--kernel-buffer gives the kernel's buffers more room"]
 }

@@ -1,0 +1,190 @@
+import CTrace
+
+/// The loop for engines that keep several requests in flight: fills the engine with what may start, then collects completions.
+extension ReplayWorker where Engine: ~Copyable {
+  /// What the loop goes by. It lives in one place on the stack, apart from the engine.
+  private struct State: ~Copyable {
+    var table: InFlightTable
+    let completions: UnsafeMutablePointer<IOCompletion>
+    var claim: RequestQueue.Claim?
+    var position = 0
+    var inFlight = 0
+    /// CLOCK_MONOTONIC of the next request's due time; nil when there is none to wait for.
+    var nextDue: Int64?
+    /// The queue has nothing now, and may have later.
+    var isStarved = false
+    /// The engine took nothing more before something completes.
+    var isBusy = false
+    var isExhausted = false
+
+    init(slots: Int, order: ReplayOrder) {
+      table = InFlightTable(slots: slots, order: order)
+      completions = .allocate(capacity: slots)
+    }
+
+    deinit { completions.deallocate() }
+
+    /// Requests that are held: in flight, waiting or ready.
+    var isIdle: Bool { inFlight == 0 && table.readyCount == 0 }
+  }
+
+  /// How long a wait lasts at most, so that a stop signal that another thread took is seen.
+  private static var longestWait: Int64 { 50_000_000 }
+
+  mutating func runInFlight() {
+    var state = State(slots: InFlightTable.slots(iodepth: iodepth, order: control.order), order: control.order)
+    var now = ctrace_monotonic_ns()
+    while true {
+      now = fill(&state, now: now)
+      if state.isIdle {
+        if state.isExhausted { break }
+        if let due = state.nextDue {
+          now = control.pacer.wait(until: due, from: now)
+        } else if state.isStarved {
+          state.claim = queue.claim(claimLimit)
+          state.position = 0
+          if state.claim == nil { state.isExhausted = true }
+          now = ctrace_monotonic_ns()
+        }
+        continue
+      }
+      now = collect(&state, now: now)
+    }
+  }
+
+  // MARK: Submitting
+
+  /// Gives the engine everything that may start now; returns the time.
+  @inline(__always)
+  private mutating func fill(_ state: inout State, now: Int64) -> Int64 {
+    state.nextDue = nil
+    state.isBusy = false
+    var queued = false
+    while state.table.readyCount > 0, state.inFlight < iodepth, !state.isBusy {
+      let slot = state.table.takeReady()
+      submit(slot, &state, now)
+      queued = true
+    }
+    while state.inFlight < iodepth, state.table.freeCount > 0, !state.isBusy {
+      guard advance(&state) else { break }
+      let claim = state.claim.unsafelyUnwrapped
+      let request = UnsafePointer(claim.batch.requests + state.position)
+      let ordinal = claim.batch.firstOrdinal &+ UInt64(request.pointee.ordinalOffset)
+      let number = claim.batch.firstNumber &+ UInt64(request.pointee.numberOffset)
+      var due: Int64 = 0
+      if isTimed {
+        due = schedule.due(startNanoseconds: request.pointee.startNanoseconds, ordinal: ordinal) &+ control.shift
+        if now < anchor &+ due {
+          state.nextDue = anchor &+ due
+          break
+        }
+        if let late = lateness(due, now) {
+          if control.late == .drop {
+            state.position += 1
+            continue
+          }
+          due = late
+        }
+      }
+      state.position += 1
+      let slot = state.table.hold(request, number: number, ordinal: ordinal, due: due)
+      if state.table.slots[Int(slot)].waitsFor == 0 {
+        submit(slot, &state, now)
+        queued = true
+      }
+    }
+    if queued { engine.commit() }
+    return now
+  }
+
+  /// Makes `position` point at a request; false when there is none now.
+  @inline(__always)
+  private mutating func advance(_ state: inout State) -> Bool {
+    if let claim = state.claim {
+      if state.position < claim.range.upperBound, ctrace_stop_signal() == 0 { return true }
+      return nextClaim(&state)
+    }
+    return nextClaim(&state)
+  }
+
+  @inline(never)
+  private mutating func nextClaim(_ state: inout State) -> Bool {
+    if let claim = state.claim { queue.release(claim.batch, claim.range.count) }
+    state.claim = ctrace_stop_signal() == 0 ? queue.claimIfAny(claimLimit) : nil
+    state.isStarved = false
+    if let claim = state.claim {
+      state.position = claim.range.lowerBound
+      return true
+    }
+    if ctrace_stop_signal() != 0 || queue.isFinished { state.isExhausted = true } else { state.isStarved = true }
+    return false
+  }
+
+  @inline(__always)
+  private mutating func submit(_ slot: Int32, _ state: inout State, _ now: Int64) {
+    let row = state.table.slots + Int(slot)
+    row.pointee.submitted = now
+    let status = withUnsafePointer(to: &row.pointee.request) {
+      engine.queue(operation($0, number: row.pointee.number, slot: Int(slot)), slot: slot)
+    }
+    if status == .queued {
+      noteSubmission(row, now)
+      state.inFlight += 1
+    } else if status == .busy {
+      state.table.makeReady(slot)
+      state.isBusy = true
+    } else {
+      noteSubmission(row, now)
+      finish(slot, status.rawValue, ctrace_monotonic_ns(), &state)
+    }
+  }
+
+  @inline(__always)
+  private func noteSubmission(_ row: UnsafeMutablePointer<InFlightTable.Slot>, _ now: Int64) {
+    if isTimed { tally.pointee.recordSubmission(due: row.pointee.due, submitted: now &- anchor) }
+    if tracksInversions { control.noteSubmission(row.pointee.number) }
+  }
+
+  // MARK: Collecting
+
+  /// Takes completions; waits for one, but not beyond the time when the next request is due. Returns the time.
+  @inline(__always)
+  private mutating func collect(_ state: inout State, now: Int64) -> Int64 {
+    var deadline = now &+ Self.longestWait
+    if state.isStarved { deadline = now &+ 1_000_000 }
+    if let due = state.nextDue {
+      let wake = due &- control.pacer.marginNanoseconds
+      deadline = wake <= now ? 0 : min(deadline, wake)
+    }
+    // Nothing is in flight, but the engine takes nothing yet: look again at once.
+    if state.inFlight == 0 { deadline = 0 }
+    let count = engine.reap(until: deadline, into: state.completions)
+    let time = ctrace_monotonic_ns()
+    if count > 0 {
+      for i in 0..<count {
+        state.inFlight -= 1
+        finish(state.completions[i].slot, state.completions[i].result, time, &state)
+      }
+      control.addProgress(UInt64(count))
+    } else if deadline == 0 {
+      ctrace_cpu_relax()
+    }
+    return time
+  }
+
+  @inline(__always)
+  private mutating func finish(_ slot: Int32, _ result: Int64, _ completed: Int64, _ state: inout State) {
+    let row = state.table.slots + Int(slot)
+    withUnsafePointer(to: &row.pointee.request) {
+      tally.pointee.record(
+        $0, number: row.pointee.number, ordinal: row.pointee.ordinal, due: row.pointee.due,
+        submitted: row.pointee.submitted &- anchor, completed: completed &- anchor, result: result)
+    }
+    if log != nil {
+      log!.append(
+        row.pointee.request, number: row.pointee.number, submitted: row.pointee.submitted &- anchor,
+        completed: completed &- anchor, result: result)
+    }
+    state.table.release(slot)
+  }
+}

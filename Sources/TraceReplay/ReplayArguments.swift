@@ -1,0 +1,118 @@
+import ArgumentParser
+import TraceKit
+
+/// How a trace is replayed: the options that every command shares that makes runs. Engine and target are not among them: `run`
+/// takes one of each, `compare` several.
+struct ReplayArguments: ParsableArguments {
+  @Option(help: "original, a factor (2x, 0.5x), a rate (10000/s), or max.", transform: parseSpeed) var speed = ReplaySpeed.factor(1)
+  @Option(
+    help: """
+      streams: a recorded thread's requests follow each other; dependencies: also overlapping ones, and barriers; schedule: open \
+      loop; depth: times ignored (with --speed max).
+      """)
+  var order = ReplayOrder.streams
+  @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
+  @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
+  @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
+  @Option(help: ArgumentHelp("CPUs that workers are pinned to, one after the other: 0,2-5.", valueName: "list"), transform: parseCPUs)
+  var cpus: [Int] = []
+  @Option(
+    help: "Requests in flight per worker (default: \(EngineOptions.defaultIodepth); 1 for engines that complete one request at a time).")
+  var iodepth: Int?
+  @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
+  @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
+  @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
+  @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
+  var map: [String] = []
+  @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
+  @Flag(help: "Keep the scratch files and say where they are.") var keepScratch = false
+  @Flag(help: "Permit writing to targets that existed before. Their content is lost.") var allowWrites = false
+  @Option(help: "Only requests that start this long after the first event or later (1.5s, 200ms, plain seconds).", transform: parseDuration)
+  var from: Int64?
+  @Option(help: "Only requests that start before this.", transform: parseDuration) var to: Int64?
+  @Option(help: "Only one kind: read, write, fsync, fdatasync, truncate or discard.", transform: parseKind) var only: IOOperation.Kind?
+  @Option(help: ArgumentHelp("Only files whose recorded path matches; repeatable.", valueName: "glob")) var file: [String] = []
+  @Option(help: "Replay the trace this many times, one after the other.") var loops = 1
+  @Option(help: "Later than this counts as late.", transform: parseDuration) var lagBudget: Int64 = 1_000_000
+  @Option(help: "Seed of the written data.") var seed: UInt64 = 1
+
+  func validate() throws {
+    if let workers, workers < 1 || workers > 1024 { throw ValidationError("--workers \(workers): 1 to 1024") }
+    if loops < 1 || loops > 1_000_000 { throw ValidationError("--loops \(loops): 1 to 1000000") }
+    if order == .depth, speed.isTimed { throw ValidationError("--order depth ignores times and needs --speed max") }
+    if let iodepth, iodepth < 1 || iodepth > EngineOptions.maximumIodepth {
+      throw ValidationError("--iodepth \(iodepth): 1 to \(EngineOptions.maximumIodepth)")
+    }
+    for rule in map where !rule.contains("=") || rule.hasPrefix("=") || rule.hasSuffix("=") {
+      throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
+    }
+    if let from, let to, from >= to { throw ValidationError("--from must lie before --to") }
+  }
+
+  /// The options of one run.
+  /// - Parameter reservedPaths: the trace, and what the run writes besides its targets: never a target.
+  func options(engine: String, target: String?, reservedPaths: [String]) -> ReplayOptions {
+    var options = ReplayOptions()
+    options.engine = engine
+    options.speed = speed
+    options.order = order
+    options.late = late
+    options.workers = workers
+    options.division = by
+    options.cpus = cpus
+    options.engineOptions.iodepth = iodepth
+    options.engineOptions.submissionPolling = sqpoll
+    options.engineOptions.completionPolling = iopoll
+    options.engineOptions.fixedBuffers = fixed
+    options.lagBudgetNanoseconds = lagBudget
+    options.fromNanoseconds = from
+    options.toNanoseconds = to
+    options.only = only
+    options.fileGlobs = file
+    options.loops = loops
+    options.seed = seed
+    options.targets.target = target
+    options.targets.map = map.map { rule in
+      let separator = rule.firstIndex(of: "=")!
+      return (String(rule[..<separator]), String(rule[rule.index(after: separator)...]))
+    }
+    options.targets.scratch = scratch
+    options.targets.keepScratch = keepScratch
+    options.targets.allowWrites = allowWrites
+    options.targets.reservedPaths = reservedPaths
+    return options
+  }
+}
+
+extension ReplayOrder: ExpressibleByArgument {}
+extension LatePolicy: ExpressibleByArgument {}
+extension WorkerDivision: ExpressibleByArgument {}
+
+private func parseCPUs(_ text: String) throws -> [Int] {
+  guard let list = CPUList.parse(text) else {
+    throw ValidationError("--cpus \(PrintableText.escaped(text)): numbers and ranges, as in 0,2-5")
+  }
+  return list
+}
+
+private func parseSpeed(_ text: String) throws -> ReplaySpeed {
+  guard let speed = ReplaySpeed(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no speed: original, 2x, 10000/s or max")
+  }
+  return speed
+}
+
+private func parseDuration(_ text: String) throws -> Int64 {
+  guard let value = DurationText.nanoseconds(text) else {
+    throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
+  }
+  return value
+}
+
+private func parseKind(_ text: String) throws -> IOOperation.Kind {
+  guard let kind = IOOperation.Kind.allCases.first(where: { $0.name == text }) else {
+    throw ValidationError(
+      "'\(PrintableText.escaped(text))' is no operation that is replayed: \(IOOperation.Kind.allCases.map(\.name).joined(separator: ", "))")
+  }
+  return kind
+}

@@ -130,6 +130,12 @@ uint32_t ctrace_direct_alignment(int fd);
 int64_t ctrace_cached_bytes(int fd);
 /// Writes a file's pages back and evicts them (POSIX_FADV_DONTNEED); 0, or the errno.
 int ctrace_drop_cached_pages(int fd);
+/// stat(2) with the birth time in nanoseconds since 1970, INT64_MIN where the filesystem has none; -1 with errno on failure.
+int ctrace_status(const char *path, struct stat *status, int64_t *birth_ns);
+/// A filesystem mounted nowhere: a descriptor of its root, gone with the descriptor (fsmount(2)); -1 with errno on failure.
+int ctrace_detached_mount(const char *filesystem);
+/// 1 when two descriptors of two processes are one open file description (kcmp(2)), 0 when not or not known.
+int ctrace_same_description(pid_t a, int descriptor_a, pid_t b, int descriptor_b);
 /// setrlimit(RLIMIT_CORE).
 static inline int ctrace_limit_core(const struct rlimit *limit) { return setrlimit(RLIMIT_CORE, limit); }
 /// PR_SET_CHILD_SUBREAPER: orphaned descendants become children of the caller.
@@ -270,6 +276,12 @@ static inline int64_t ctrace_process_cpu_ns(void) {
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
+/// CPU time of the calling thread so far, in nanoseconds.
+static inline int64_t ctrace_thread_cpu_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 /// Sleeps until an absolute CLOCK_MONOTONIC time; returns at signals too.
 static inline void ctrace_sleep_until(int64_t monotonic_ns) {
   struct timespec t = {.tv_sec = monotonic_ns / 1000000000, .tv_nsec = monotonic_ns % 1000000000};
@@ -295,4 +307,5 @@ static inline void ctrace_store_release32(uint32_t *p, uint32_t v) { __atomic_st
 extern const int CTRACE_O_DIRECT, CTRACE_O_DSYNC, CTRACE_O_SYNC, CTRACE_O_TMPFILE, CTRACE_O_PATH;
 extern const uint64_t CTRACE_RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS;
 extern const int CTRACE_FALLOC_PUNCH_HOLE;
+extern const short CTRACE_SPAWN_SETSID;
 #endif

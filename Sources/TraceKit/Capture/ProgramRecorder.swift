@@ -1,7 +1,7 @@
 import CTrace
 import Glibc
 
-/// Records a command by the preload route.
+/// Records a command by the route that serves: the preload route is here.
 public enum ProgramRecorder {
   /// How it ended.
   public struct Outcome: Sendable {
@@ -20,7 +20,8 @@ public enum ProgramRecorder {
 
   /// Runs the command to its end and writes the trace.
   public static func record(_ options: RecordingOptions) throws(Failure) -> Outcome {
-    let program = try resolvedProgram(options)
+    let (program, choice) = try resolvedProgram(options)
+    if choice.route == .syscalls { return try SyscallProgramRecorder.record(program, options, reason: choice.reason) }
     let running: Running
     do throws(TraceError) { running = try prepare(options) } catch { throw .recorder(error) }
     defer { running.session.remove() }
@@ -34,15 +35,16 @@ public enum ProgramRecorder {
       running.output.discard()
       throw .program(error)
     }
-    return complete(options, running, child)
+    var outcome = complete(options, running, child)
+    outcome.summary.notes.insert("route: preload (\(choice.reason))", at: 0)
+    return outcome
   }
 
-  private static func resolvedProgram(_ options: RecordingOptions) throws(Failure) -> String {
+  private static func resolvedProgram(_ options: RecordingOptions) throws(Failure) -> (String, RecordingRoute.Choice) {
     do throws(ProgramRefusal) {
       let searchPath = getenv("PATH").map { String(cString: $0) } ?? "/usr/local/bin:/usr/bin:/bin"
       let path = try ProgramCheck.resolve(options.command[0], searchPath: searchPath)
-      try ProgramCheck.check(path)
-      return path
+      return (path, try options.route.choose(program: path))
     } catch { throw .program(error) }
   }
 

@@ -17,6 +17,8 @@ public struct TracingOptions: Sendable {
   public var guardian: [String]?
   /// Rotation, limits, triggers, samples.
   public var long = LongRecordingOptions()
+  /// The program and its arguments, when the recorder starts it.
+  public var command: [String]?
   /// Measure what a call costs before attaching.
   public var measuresCost = true
   /// Called when everything is recorded from here on; a line for people.

@@ -31,6 +31,7 @@ struct TracingOutput {
     metadata.costPerEventNanoseconds = costPerEventNanoseconds
     if options.anonymizer == nil {
       metadata.sourceDetail = detail
+      metadata.command = options.command
       metadata.options = options.described.merging(options.long.described) { given, _ in given }
     } else {
       // Patterns, names of processes and of the host are names too.

@@ -31,7 +31,7 @@ struct PreloadBlindSpots: Sendable {
     add("completions that were gone when they were looked for", shared.unseen_completions &+ unmatched, nil)
     add("asynchronous requests whose completion was not seen", result.unfinishedRequests, nil)
     for escape in Self.escapes(session) {
-      add("starts of programs \(escape.reason)", escape.starts, Self.otherRoute)
+      add("program starts, \(escape.reason)", escape.starts, Self.otherRoute)
       let times = escape.starts == 1 ? "" : ", started \(escape.starts) times"
       programs.append("\(PrintableText.escaped(escape.path)) (\(escape.reason)\(times))")
     }
@@ -63,12 +63,12 @@ struct PreloadBlindSpots: Sendable {
 
   private static func reason(_ code: UInt32) -> String {
     switch code {
-    case TRACE_ESCAPE_STATIC.rawValue: "that are statically linked"
-    case TRACE_ESCAPE_PRIVILEGES.rawValue: "that gain rights (setuid, setgid, file capabilities)"
+    case TRACE_ESCAPE_STATIC.rawValue: "statically linked"
+    case TRACE_ESCAPE_PRIVILEGES.rawValue: "gaining rights by setuid, setgid or file capabilities"
     case TRACE_ESCAPE_ARCHITECTURE.rawValue: "for another processor, or of 32 bits"
-    case TRACE_ESCAPE_LIBC.rawValue: "that are linked with musl"
+    case TRACE_ESCAPE_LIBC.rawValue: "linked with musl"
     case TRACE_ESCAPE_ROOT.rawValue: "in another root directory, which the recorder's library is not in"
-    default: "that ignore preloading"
+    default: "ignoring preloading"
     }
   }
 }

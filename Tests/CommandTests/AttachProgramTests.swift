@@ -16,8 +16,9 @@ struct AttachProgramTests {
 
   private static let postgres: String? = {
     let base = "/usr/lib/postgresql"
-    let versions = ((try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []).sorted()
-    return versions.last.map { "\(base)/\($0)/bin" }.flatMap { access("\($0)/initdb", X_OK) == 0 ? $0 : nil }
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: base)) ?? []
+    let folders = names.sorted().map { name in base + "/" + name + "/bin" }
+    return folders.last { folder in access(folder + "/initdb", X_OK) == 0 }
   }()
 
   /// Recorded and counted bytes are the same.
@@ -103,7 +104,8 @@ struct AttachProgramTests {
   @Test(.enabled(if: installed("sqlite3") != nil, "sqlite3 is not installed"))
   func sqliteIsFollowedThroughExec() throws {
     try folder.write(
-      "script", "PRAGMA synchronous=FULL; CREATE TABLE t(a,b);\n" + (0..<50).map { "INSERT INTO t VALUES(\($0),hex(randomblob(500)));\n" }.joined())
+      "script",
+      "PRAGMA synchronous=FULL; CREATE TABLE t(a,b);\n" + (0..<50).map { "INSERT INTO t VALUES(\($0),hex(randomblob(500)));\n" }.joined())
     let program = try startWaiting("sqlite3 db.sqlite < script")
     usleep(100_000)
     let output = folder / "t.iotrace"

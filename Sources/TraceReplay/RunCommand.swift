@@ -46,6 +46,7 @@ struct RunCommand: ParsableCommand {
     if replay.keepScratch, let first = report.targets.first(where: { $0.kind == "scratch" }) {
       TraceReplay.complain("scratch files kept, the first is \(first.path)")
     }
+    if let complaint = report.verification?.complaint { throw TraceReplay.Failure(status: 1, message: complaint) }
     if report.run.partial { Glibc.exit(128 + StopSignal.received) }
     if requireFaithful, report.fidelity.verdict != .faithful {
       throw TraceReplay.Failure(

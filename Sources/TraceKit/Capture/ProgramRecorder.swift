@@ -69,7 +69,7 @@ public enum ProgramRecorder {
     let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let epoch = UInt64(ctrace_monotonic_ns())
     let output = try makeOutput(options, epochNanoseconds: epoch)
-    let queue = CaptureQueue(limitBytes: options.long.bufferBytes)
+    let queue = CaptureQueue(limitBytes: options.long.queueBytes)
     let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
     let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
     let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer, sample: options.long.sample)

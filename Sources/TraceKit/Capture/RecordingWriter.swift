@@ -255,6 +255,7 @@ private struct RecordingStream: ~Copyable {
       let destination = destination
       if destination.isStopped { return }
       if try destination.prepare(forStart: merged.startNanoseconds) { files.forgetRows() }
+      defer { if merged.operation == .close, merged.result >= 0 { files.close(merged.file) } }
       guard merged.operation == .gap || threads.keeps(merged) else {
         leftOut += 1
         return

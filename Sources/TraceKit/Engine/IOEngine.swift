@@ -16,6 +16,8 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   static func unavailability() -> String?
   /// What the running kernel has of what the engine can use, for `trace-replay engines`.
   static func features() -> [String]
+  /// What an errno of an operation means with this engine, where the system's text for it would mislead; nil elsewhere.
+  static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String?
   /// Why it cannot run with these settings, naming the option; nil when it can. Asked before anything is opened.
   static func refusal(of options: EngineOptions) -> String?
 
@@ -32,6 +34,9 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   ///   - completions: room for `iodepth` of them.
   /// - Returns: how many were written.
   mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int
+  /// Called now and then while no request is in flight and none is due: an engine may release what it holds for requests.
+  /// - Parameter now: CLOCK_MONOTONIC in nanoseconds.
+  mutating func idle(now: Int64)
   /// What the report should say about this run: pipe size, ring features.
   var conditions: [String: String] { get }
 }
@@ -42,9 +47,11 @@ extension IOEngine where Self: ~Copyable {
   public static var capabilities: EngineCapabilities { EngineCapabilities() }
   public static func unavailability() -> String? { nil }
   public static func features() -> [String] { [] }
+  public static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String? { nil }
   public static func refusal(of options: EngineOptions) -> String? { nil }
   public mutating func commit() {}
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int { 0 }
+  public mutating func idle(now: Int64) {}
   public var conditions: [String: String] { [:] }
 }
 

@@ -53,6 +53,9 @@ public struct ReplayReport: Codable, Sendable {
   /// Which parts of the files were accessed when; nil when there was nothing to count, or before schema 1.1.
   public var offsetMap: OffsetGrid?
 
+  /// What `--verify` found; nil without it.
+  public var verification: Verification?
+
   enum CodingKeys: String, CodingKey {
     case schema, tool
     case createdUnixNanoseconds = "created_unix_ns"
@@ -67,5 +70,6 @@ public struct ReplayReport: Codable, Sendable {
     case recordedIntervals = "recorded_intervals"
     case recordedIntervalNanoseconds = "recorded_interval_ns"
     case offsetMap = "offset_map"
+    case verification
   }
 }

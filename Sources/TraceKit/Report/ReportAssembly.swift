@@ -6,9 +6,14 @@ struct ReportAssembly {
   let tracePath: String
   let reader: TraceReader
   let options: ReplayOptions
+  let engine: EngineRegistry.Entry
   let outcome: ReplaySession.Outcome
   let targets: [ReplayTarget]
   let notes: [String]
+  /// State of the page cache before the run; nil without targets.
+  let cache: String?
+  /// What `--verify` found; nil without it.
+  let verification: VerificationResult?
   let workers: Int
   let iodepth: Int
   let expectedRequests: UInt64?
@@ -27,6 +32,7 @@ struct ReportAssembly {
       fidelity: fidelity(operations), targets: targetRows(), targetCount: targets.count { $0.requests > 0 }, notes: notes,
       host: HostFacts.current(), options: optionRows())
     report.worstRequests = worstRequests()
+    report.verification = verification.map(verificationRow)
     outcome.producer.withPicture { picture in
       report.offsetMap = ReplayReport.OffsetGrid(picture.offsets)
       report.recordedIntervals = ReplayReport.RecordedInterval.rows(picture.series)
@@ -47,6 +53,18 @@ struct ReportAssembly {
     }
   }
 
+  private func verificationRow(_ result: VerificationResult) -> ReplayReport.Verification {
+    ReplayReport.Verification(
+      readBlocksChecked: result.readBlocksChecked, readBlocksNotChecked: result.readBlocksNotChecked,
+      readBlocksCorrupt: result.readBlocksCorrupt, blocksChecked: result.blocksChecked, blocksAmbiguous: result.blocksAmbiguous,
+      blocksCorrupt: result.blocksCorrupt,
+      findings: result.findings.map { finding in
+        ReplayReport.Verification.Finding(
+          target: PrintableText.escaped(targets[finding.target].path), offsetBytes: UInt64(finding.offsetBytes),
+          duringRun: finding.duringRun, message: finding.text)
+      })
+  }
+
   private func trace() -> ReplayReport.Trace {
     let totals = reader.totals
     return ReplayReport.Trace(
@@ -64,6 +82,7 @@ struct ReportAssembly {
       iodepth: workers * iodepth, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
       cpuNanoseconds: outcome.cpuNanoseconds, requests: requests, iops: (Double(requests) / seconds * 10).rounded() / 10,
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
+      submissionErrors: outcome.results.reduce(0) { $0 + $1.submissionErrors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
       shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0)
   }
@@ -178,7 +197,8 @@ struct ReportAssembly {
     var counts: [WorkerTally.ErrorKey: UInt64] = [:]
     for result in outcome.results { counts.merge(result.errors) { $0 + $1 } }
     return counts.map { key, count in
-      ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: String(cString: strerror(key.code)), requests: count)
+      let message = engine.meaning(key.code, key.kind) ?? String(cString: strerror(key.code))
+      return ReplayReport.ErrorCount(operation: key.kind.name, errno: key.code, message: message, requests: count)
     }.sorted { ($0.operation, $0.errno) < ($1.operation, $1.errno) }
   }
 
@@ -219,6 +239,7 @@ struct ReportAssembly {
     return ReplayReport.Fidelity(
       verdict: !isTimed ? .notApplicable : reasons.isEmpty ? .faithful : .degraded, reasons: reasons,
       lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, orderInversions: outcome.inversions,
+      overlappingRequests: outcome.results.reduce(0) { $0 + $1.overlaps },
       interarrivalError: isTimed && gaps > 0 && dueSpan > 0 ? errorSum / dueSpan : nil, recordedRequests: wanted, issuedRequests: issued,
       recordedInFlight: recordedLatencies > 0 && recordedSpan > 0 ? recordedSum / recordedSpan : nil,
       replayedInFlight: outcome.elapsedNanoseconds > 0 ? serviceSum / Double(outcome.elapsedNanoseconds) : 0, notReplayed: notReplayed)
@@ -243,7 +264,17 @@ struct ReportAssembly {
     var rows = ["seed": String(options.seed), "lag-budget": DurationText.text(options.lagBudgetNanoseconds)]
     for result in outcome.results.prefix(1) { rows.merge(result.conditions) { first, _ in first } }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
+    if options.keepsThinkTime { rows["think-time"] = "kept" }
+    if options.division != .threads { rows["by"] = options.division.rawValue }
+    if !options.cpus.isEmpty { rows["cpus"] = options.cpus.map(String.init).joined(separator: ",") }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
+    if options.verifies { rows["verify"] = "yes" }
+    if let cache { rows["cache"] = cache }
+    if options.cacheUse != .recorded { rows["o-direct"] = options.cacheUse == .direct ? "all (--direct)" : "none (--buffered)" }
+    if options.synchronousWrites { rows["writes"] = "synchronous (--sync)" }
+    if options.compressiblePercent > 0 { rows["compressible"] = "\(options.compressiblePercent) %" }
+    if options.targets.offsetBytes > 0 { rows["offset"] = String(options.targets.offsetBytes) }
+    if options.targets.wrap != .error { rows["wrap"] = options.targets.wrap.rawValue }
     return rows
   }
 }

@@ -22,8 +22,8 @@ required_packages() {
 
 optional_packages() {
   case $purpose in
-    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit libnbd-bin redis-server redis-tools ;;
-    bench) printf '%s\n' strace fio ;;
+    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit libnbd-bin fdisk util-linux postgresql redis-server redis-tools busybox-static ;;
+    bench) printf '%s\n' strace fio bpftrace trace-cmd blktrace ;;
   esac
 }
 

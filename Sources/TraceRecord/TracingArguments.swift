@@ -9,7 +9,8 @@ struct TracingArguments: ParsableArguments {
   var output: String
   @Flag(help: "Replace an existing trace.")
   var force = false
-  @Option(help: ArgumentHelp("Stop after this time, as 30s or 5m (default: until Ctrl-C, or nothing is left to record).", valueName: "time"))
+  @Option(
+    help: ArgumentHelp("Stop after this time, as 30s or 5m (default: until Ctrl-C, or nothing is left to record).", valueName: "time"))
   var duration: String?
   @Option(help: ArgumentHelp("Memory of each CPU's kernel buffer, as 16M.", valueName: "size"))
   var kernelBuffer: String = "16M"

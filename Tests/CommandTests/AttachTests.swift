@@ -83,7 +83,7 @@ struct AttachTests {
     let append = try #require(trace.events(.write, "/log").first)
     #expect(append.flags.contains(.append) && append.flags.contains(.inferredOffset))
     #expect(trace.events.allSatisfy { $0.latencyNanoseconds > 0 || $0.operation == .gap })
-    #expect(tracingInstances().isEmpty)
+    #expect(!tracingInstances().contains { $0.hasPrefix("iotrace-\(recorder.command.processID)") })
   }
 
   @Test func threadsAndChildrenThatStartLaterAreFollowed() throws {
@@ -134,7 +134,9 @@ struct AttachTests {
     #expect(child.offsetBytes == 160 && child.processID != program.processID)
   }
 
-  @Test(.enabled(if: installed("strace") != nil, "strace is not installed"), .enabled(if: installed("python3") != nil, "python3 is not installed"))
+  @Test(
+    .enabled(if: installed("strace") != nil, "strace is not installed"),
+    .enabled(if: installed("python3") != nil, "python3 is not installed"))
   func straceSeesTheSameTransfers() throws {
     try folder.write(
       "program.py",
@@ -174,14 +176,20 @@ struct AttachTests {
     #expect(trace.totals?.lossless == true)
     func plain(_ list: [ObservedTransfer]) -> [ObservedTransfer] {
       // Only what both were there for: calls on the test's own files.
-      list.filter { $0.path.hasPrefix(folder.path) }
+      // Of vectored calls, which only `data` gets, the recorder knows the size by the result.
+      list.filter { $0.path.hasPrefix(folder.path) }.map { transfer in
+        var transfer = transfer
+        if transfer.path.hasSuffix("/data") { transfer.sizeBytes = nil }
+        return transfer
+      }
     }
     let (straced, recorded) = (try StraceLog(log).transfers, trace.transfers)
     var compared = 0
     for (thread, seen) in straced {
       let (a, b) = (plain(seen), plain(recorded[thread] ?? []))
+      let different = zip(a, b).first { $0 != $1 }.map { "\($0) and \($1)" } ?? "none"
       let isEqual = a == b
-      #expect(isEqual, "thread \(thread): strace \(a.count), recorded \(b.count)")
+      #expect(isEqual, "thread \(thread): strace \(a.count), recorded \(b.count), first difference: \(different)")
       compared += a.count
     }
     #expect(compared == 3 * 200 * 4 + 50)
@@ -308,13 +316,14 @@ struct AttachTests {
     #expect(result.status == 1 && result.stderr.contains("No space left on device"), "\(result.stderr)")
     #expect(program.wait().status == 0)
     #expect(try run(traceRecord, ["info", "\(small)/t.iotrace"]).status == 0)
-    #expect(tracingInstances().isEmpty)
+    #expect(!tracingInstances().contains { $0.hasPrefix("iotrace-\(recorder.command.processID)") })
   }
 
   @Test(.enabled(if: installed("setpriv") != nil, "setpriv is not installed"))
   func withoutPrivilegesOneSentenceSaysWhatWorks() throws {
     let result = try run(
-      "setpriv", ["--reuid", "65534", "--regid", "65534", "--clear-groups", traceRecord, "attach", "-o", folder / "t.iotrace", "--pid", "1"])
+      "setpriv",
+      ["--reuid", "65534", "--regid", "65534", "--clear-groups", traceRecord, "attach", "-o", folder / "t.iotrace", "--pid", "1"])
     #expect(result.status == 1)
     #expect(result.stderr.contains("root") && result.stderr.contains("'trace-record run'"), "\(result.stderr)")
     #expect(result.stderr.split(separator: "\n").count == 1)

@@ -124,6 +124,7 @@ extension BlockDevice {
 
   @Test func flushesArePairedInOrderAndTheirFramesAreNoWrites() throws {
     let (records, counters) = try requests([
+      (90, build.event("block_io_start", "FWS", sector: 0, sectors: 0)),
       (100, build.event("block_rq_issue", "FF", sector: 0, sectors: 0)),
       (180, build.event("block_rq_complete", "FF", sector: UInt64.max, sectors: 0)),
       (185, build.event("block_rq_complete", "WS", sector: 0, sectors: 0)),
@@ -160,7 +161,8 @@ extension BlockDevice {
       testing: BlockEventBuilder.disk, device: BlockEventBuilder.disk + 1, startBytes: 1 << 20, sizeBytes: 1 << 20)
     let (records, _) = try requests(
       [
-        (100, build.event("block_rq_issue", "W", sector: 0, sectors: 8)), (110, build.event("block_rq_complete", "W", sector: 0, sectors: 8)),
+        (100, build.event("block_rq_issue", "W", sector: 0, sectors: 8)),
+        (110, build.event("block_rq_complete", "W", sector: 0, sectors: 8)),
         (120, build.event("block_rq_issue", "W", sector: 2056, sectors: 8)),
         (130, build.event("block_rq_complete", "W", sector: 2056, sectors: 8)),
       ], devices: [partition])
@@ -180,7 +182,8 @@ extension BlockDevice {
   }
 
   @Test func theKernelsCountersAreReadFromTheirLine() {
-    let line = "    2088       10    18456      311     2337       20    27520      842        0      512     1153        3        0   133120        7      260      100"
+    let line =
+      "    2088       10    18456      311     2337       20    27520      842        0      512     1153        3        0   133120        7      260      100"
     let statistics = BlockStatistics(line)
     #expect(statistics?.reads == 2088 && statistics?.readBytes == 18456 * 512 && statistics?.writes == 2337)
     #expect(statistics?.discards == 3 && statistics?.discardedBytes == 133120 * 512 && statistics?.flushes == 260)

@@ -57,21 +57,26 @@ private func decode(_ bytes: [UInt8], length: Int? = nil) -> (events: [(UInt64, 
     builder.header(30, 9)
     builder.word(3)
     builder.event(2, [2])
-    #expect(decode(builder.page(time: 0)).events.map(\.0) == [1, 1 + 3 << 27 + 9 + 2])
+    let extended: UInt64 = 1 + (3 << 27) + 9
+    let times = decode(builder.page(time: 0)).events.map(\.0)
+    #expect(times == [1, extended + 2])
   }
 
   @Test func anAbsoluteTimeTakesItsUpperBitsFromTheTimeBefore() {
-    let base: UInt64 = 0x1800_0000_0000_1000
+    let base: UInt64 = 0x1B00_0000_0000_1000
     var builder = PageBuilder()
     builder.event(0, [1])
     builder.header(31, 0x55)
     builder.word(2)
     builder.event(1, [2])
-    let expected = (base & 0xF8 << 56) | (2 << 27 + 0x55)
-    // The lower bits ran over: 59 bits later it would be in the past.
-    let wrapped = expected &+ (1 << 27) < base ? expected + 1 << 59 : expected
-    #expect(decode(builder.page(time: base)).events.map(\.0) == [base, wrapped + 1])
-    #expect(decode(builder.page(time: 77)).events.last?.0 == 2 << 27 + 0x55 + 1)
+    let lower: UInt64 = (2 << 27) + 0x55
+    let upper: UInt64 = base & (0xF8 << 56)
+    // Here the lower 59 bits ran over: without a carry it would lie in the past.
+    let carried: UInt64 = upper + (1 << 59) + lower
+    let times = decode(builder.page(time: base)).events.map(\.0)
+    #expect(times == [base, carried + 1])
+    let early = decode(builder.page(time: 77)).events.last?.0
+    #expect(early == lower + 1)
   }
 
   @Test func aLongEventStatesItsLengthInTheNextWord() {
@@ -140,12 +145,15 @@ private func decode(_ bytes: [UInt8], length: Int? = nil) -> (events: [(UInt64, 
     let (events, page) = decode(bytes)
     func number(_ event: [UInt8], _ offset: Int) -> UInt64 { event.littleEndian(offset, as: UInt64.self) ?? 0 }
     let types = events.map { Int($0.1[0]) | Int($0.1[1]) << 8 }
-    #expect(types == (0..<10).flatMap { _ in [838, 837] } + (0..<5).flatMap { _ in [836, 835] })
+    let expectedTypes = Array(repeating: [838, 837], count: 10) + Array(repeating: [836, 835], count: 5)
+    #expect(types == expectedTypes.flatMap { $0 })
     let enters = events.enumerated().filter { $0.offset % 2 == 0 }.map(\.element.1)
-    #expect(enters.map { number($0, 32) } == (0..<10).map { 100 + UInt64($0) } + (0..<5).map { 10 + UInt64($0) })
-    #expect(enters.map { number($0, 40) } == (0..<10).map { 4096 * UInt64($0) } + (0..<5).map { 512 * UInt64($0) })
+    let sizes: [UInt64] = Array(100..<110) + Array(10..<15)
+    let offsets: [UInt64] = Array(stride(from: 0, to: 40_960, by: 4096)) + Array(stride(from: 0, to: 2560, by: 512))
+    #expect(enters.map { number($0, 32) } == sizes)
+    #expect(enters.map { number($0, 40) } == offsets)
     let exits = events.enumerated().filter { $0.offset % 2 == 1 }.map(\.element.1)
-    #expect(exits.map { number($0, 16) } == enters.map { number($0, 32) })
+    #expect(exits.map { number($0, 16) } == sizes)
     let times = events.map(\.0)
     #expect(zip(times, times.dropFirst()).allSatisfy { $0 < $1 })
     let pause = times[20] - times[19]

@@ -37,7 +37,8 @@ public struct BlockDevice: Hashable, Sendable {
     var status = stat()
     guard stat(path, &status) == 0 else { throw TraceError(path: path, "examine it", errno: errno) }
     guard FileMode.kind(status.st_mode) == .blockDevice else {
-      throw TraceError(.refused, "\(PrintableText.escaped(path)): not a block device (see 'lsblk -p'); for the calls of programs there is 'attach'")
+      throw TraceError(
+        .refused, "\(PrintableText.escaped(path)): not a block device (see 'lsblk -p'); for the calls of programs there is 'attach'")
     }
     let (major, minor) = (ctrace_major(UInt64(status.st_rdev)), ctrace_minor(UInt64(status.st_rdev)))
     guard let resolved = realpath("/sys/dev/block/\(major):\(minor)", nil) else {
@@ -82,13 +83,16 @@ public struct BlockDevice: Hashable, Sendable {
     for device in devices {
       if device.isPartition, let disk = devices.first(where: { $0.device == device.disk }) {
         throw TraceError(
-          .refused, "\(PrintableText.escaped(device.path)): a partition of \(PrintableText.escaped(disk.path)), whose recording has its requests; name one of them")
+          .refused,
+          "\(PrintableText.escaped(device.path)): a partition of \(PrintableText.escaped(disk.path)), whose recording has its requests; name one of them"
+        )
       }
       let below = device.lowerDevices
       if let lower = devices.first(where: { below.contains($0.device) || below.contains($0.disk) }) {
         throw TraceError(
           .refused,
-          "\(PrintableText.escaped(device.path)): stands upon \(PrintableText.escaped(lower.path)), so that each request would be recorded twice; name one of them")
+          "\(PrintableText.escaped(device.path)): stands upon \(PrintableText.escaped(lower.path)), so that each request would be recorded twice; name one of them"
+        )
       }
     }
     return devices

@@ -52,7 +52,11 @@ public enum BlockRecorder {
     for (number, device) in devices.enumerated() where device.hasRequests {
       if let early = before[number], let late = after[number] { counters.devices[number].kernel = late.since(early) }
     }
-    var summary = output.finish { ledger in counters.fill(&ledger) } metadata: { metadata in metadata.summary = counters.figures }
+    var summary = output.finish { ledger in
+      counters.fill(&ledger)
+    } metadata: { metadata in
+      metadata.summary = counters.figures
+    }
     summary.notes = counters.lines + summary.notes
     summary.remedies = TracingOutput.remedies
     return Outcome(summary: summary, counters: counters)

@@ -61,7 +61,13 @@ struct BlockStream: ~Copyable {
       sector: UInt64(bitPattern: entry.sector.value(event.bytes, event.length)))
     let sectors = UInt64(bitPattern: entry.sectors.value(event.bytes, event.length))
     switch entry.role {
-    case .start: starts[place, default: []].append(Waiting(nanoseconds: event.nanoseconds, thread: thread))
+    case .start:
+      // An empty write that carries a flush.
+      if sectors == 0 {
+        countFrame(entry, event, place.device)
+      } else {
+        starts[place, default: []].append(Waiting(nanoseconds: event.nanoseconds, thread: thread))
+      }
     case .frontMerge: moveStart(from: Place(device: place.device, sector: place.sector &+ sectors), to: place)
     case .merge: _ = takeStart(place)
     case .issue, .bioQueue: issue(entry, event, place, sectors, thread)
@@ -86,7 +92,9 @@ struct BlockStream: ~Copyable {
   // MARK: Requests
 
   private func kind(_ entry: BlockEvents.Entry, _ event: RingPage.Event, hasData: Bool) -> BlockRequestKind {
-    guard entry.letters.offset + entry.letters.size <= event.length else { return BlockRequestKind(UnsafeRawBufferPointer(start: nil, count: 0), hasData: false) }
+    guard entry.letters.offset + entry.letters.size <= event.length else {
+      return BlockRequestKind(UnsafeRawBufferPointer(start: nil, count: 0), hasData: false)
+    }
     return BlockRequestKind(
       UnsafeRawBufferPointer(start: event.bytes + entry.letters.offset, count: entry.letters.size), hasData: hasData)
   }
@@ -148,11 +156,8 @@ struct BlockStream: ~Copyable {
     let done = sectors &* 512
     let error = entry.error?.value(event.bytes, event.length) ?? 0
     guard var request = takeRequest(place) else {
-      // The frame of a flush completes without data; anything else was issued before the recording.
-      guard operation == .flush || done > 0 else {
-        countFrame(place.device)
-        return
-      }
+      // The frame of a flush completes without data, also when it had some; anything else was issued before the recording.
+      guard operation == .flush || done > 0 else { return }
       counters.inFlightAtStart += 1
       let before = Request(
         issueNanoseconds: scope.startNanoseconds, thread: TraceEvent.unknownID, kind: kind, firstSector: place.sector, bytes: done,
@@ -170,7 +175,8 @@ struct BlockStream: ~Copyable {
     append(request, place.device, event.nanoseconds, flags: 0, &records)
   }
 
-  private mutating func countFrame(_ disk: UInt32) {
+  private mutating func countFrame(_ entry: BlockEvents.Entry, _ event: RingPage.Event, _ disk: UInt32) {
+    guard kind(entry, event, hasData: false).operation == .write else { return }
     if let number = scope.devices.firstIndex(where: { $0.disk == disk }) { counters.devices[number].flushFrames += 1 }
   }
 

@@ -20,7 +20,9 @@ public enum AttachTarget: Hashable, Sendable {
     switch self {
     case .processes(let numbers):
       for number in numbers {
-        guard number > 0, access("/proc/\(number)", F_OK) == 0 else { throw TraceError(.refused, "--pid \(number): there is no such process") }
+        guard number > 0, access("/proc/\(number)", F_OK) == 0 else {
+          throw TraceError(.refused, "--pid \(number): there is no such process")
+        }
         if number == own { throw TraceError(.refused, "--pid \(number): that is trace-record itself") }
       }
       found = Self.withDescendants(numbers)
@@ -84,7 +86,9 @@ public enum AttachTarget: Hashable, Sendable {
   private static func members(of path: String) throws(TraceError) -> [Int32] {
     let candidates = path.hasPrefix("/sys/") ? [path] : ["/sys/fs/cgroup/\(path)", "/sys/fs/cgroup/unified/\(path)", path]
     guard let folder = candidates.first(where: { access("\($0)/cgroup.procs", R_OK) == 0 }) else {
-      throw TraceError(.refused, "--cgroup \(PrintableText.escaped(path)): no such cgroup (looked for cgroup.procs in \(PrintableText.escaped(candidates[0])))")
+      throw TraceError(
+        .refused,
+        "--cgroup \(PrintableText.escaped(path)): no such cgroup (looked for cgroup.procs in \(PrintableText.escaped(candidates[0])))")
     }
     var found: [Int32] = []
     var waiting = [folder]

@@ -41,7 +41,9 @@ struct ProcessSnapshot: Sendable {
     threads = Self.threads(of: process)
     guard !threads.isEmpty else { return nil }
     for name in SmallFile.names(in: "/proc/\(process)/fd") {
-      guard let descriptor = Int32(name), let facts = DescriptorFacts(process: process, descriptor: descriptor, withPosition: true) else { continue }
+      guard let descriptor = Int32(name), let facts = DescriptorFacts(process: process, descriptor: descriptor, withPosition: true) else {
+        continue
+      }
       descriptors.append((descriptor, Self.source(facts, process, descriptor, &known)))
     }
     sharedMappings = Self.sharedMappings(process)

@@ -61,10 +61,12 @@ final class SyscallEvents: @unchecked Sendable {
     else { return }
     let arguments = enter.ownFields.filter { $0.name != "__syscall_nr" && !$0.isIndirect }
     guard arguments.count >= kind.argumentCount, let first = arguments.first else {
-      throw TraceError(.unsupported, "tracefs: sys_enter_\(kind.name) of this kernel has \(arguments.count) arguments, not \(kind.argumentCount)")
+      throw TraceError(
+        .unsupported, "tracefs: sys_enter_\(kind.name) of this kernel has \(arguments.count) arguments, not \(kind.argumentCount)")
     }
     for i in 0..<kind.argumentCount where arguments[i].size != 8 || arguments[i].offset != first.offset + 8 * i {
-      throw TraceError(.unsupported, "tracefs: the arguments of sys_enter_\(kind.name) are not 64 bits one after another; this kernel is not supported")
+      throw TraceError(
+        .unsupported, "tracefs: the arguments of sys_enter_\(kind.name) are not 64 bits one after another; this kernel is not supported")
     }
     let result = try exit.field("ret")
     guard result.size == 8 else { throw TraceError(.unsupported, "tracefs: results of system calls are not 64 bits wide on this kernel") }

@@ -129,7 +129,9 @@ private final class Attachment {
     return all
   }
 
-  private static func transferred(_ process: Int32, since baselines: [Int32: (read: UInt64, written: UInt64)]) -> (read: UInt64, written: UInt64)? {
+  private static func transferred(_ process: Int32, since baselines: [Int32: (read: UInt64, written: UInt64)]) -> (
+    read: UInt64, written: UInt64
+  )? {
     guard let now = ChildProcess.transferredBytes(process) else { return nil }
     let before = baselines[process] ?? (0, 0)
     return (now.read &- min(now.read, before.read), now.written &- min(now.written, before.written))
@@ -139,13 +141,18 @@ private final class Attachment {
 
   func run(_ options: TracingOptions, _ output: TracingOutput) -> SyscallRecorder.Outcome {
     TracingSession.wait(
-      options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.stopped.isSet }, tick: { self.lookAgain() })
+      options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.stopped.isSet },
+      tick: { self.lookAgain() })
     session.stopTracing()
     session.drain.finish()
     let decoded = decoder.join()
     var counters = decoded.counters
     counters.kernelEventsLost = session.drain.totals.lostEvents
-    var summary = output.finish { ledger in counters.fill(&ledger) } metadata: { metadata in metadata.summary = counters.figures }
+    var summary = output.finish { ledger in
+      counters.fill(&ledger)
+    } metadata: { metadata in
+      metadata.summary = counters.figures
+    }
     summary.notes = counters.lines + summary.notes
     summary.remedies = TracingOutput.remedies
     return .init(summary: summary, counters: counters)

@@ -19,6 +19,8 @@ struct SyscallStream: ~Copyable {
     var process: Int32
     /// Raw value of the SyscallKind of the call under way, or `noCall`.
     var call: UInt8 = noCall
+    /// A worker of io_uring that no event announces: it has no part in the life of its process.
+    var isWorker = false
     /// Some event of the thread was seen: an end without a begin is no call from before.
     var isSeen = false
     var lossEpoch: UInt32 = 0
@@ -36,6 +38,8 @@ struct SyscallStream: ~Copyable {
     var readBytes: UInt64 = 0
     var writtenBytes: UInt64 = 0
     var isAlive = true
+    /// It was gone from /proc when it was last looked for.
+    var isMissing = false
   }
   struct UringRequest: BitwiseCopyable {
     var startNanoseconds: UInt64
@@ -58,6 +62,8 @@ struct SyscallStream: ~Copyable {
   private var open = OpenFiles()
   private var requests: [UInt64: UringRequest] = [:]
   private var lossEpoch: UInt32 = 0
+  /// When processes are looked for next (CLOCK_MONOTONIC).
+  private var nextLook: UInt64 = 0
   private var callCounts: [UInt64]
   private var uringCounts = [UInt64](repeating: 0, count: 256)
   private var counters = SyscallCounters()
@@ -108,14 +114,14 @@ struct SyscallStream: ~Copyable {
     return index
   }
 
-  private mutating func makeThread(_ number: Int32, _ process: Int32) -> Int32 {
+  private mutating func makeThread(_ number: Int32, _ process: Int32, isWorker: Bool = false) -> Int32 {
     guard number >= 0, Int(number) < threadLimit else { return -1 }
     let known = threadOfNumber[Int(number)]
     if known >= 0 { return known }
-    let index = threads.add(Thread(number: number, process: process))
+    let index = threads.add(Thread(number: number, process: process, isWorker: isWorker))
     threadOfNumber[Int(number)] = index
     threadCount = max(threadCount, Int(index) + 1)
-    processes[Int(process)].threads += 1
+    if !isWorker { processes[Int(process)].threads += 1 }
     counters.threads += 1
     return index
   }
@@ -124,7 +130,8 @@ struct SyscallStream: ~Copyable {
   private mutating func discover(_ number: Int32) -> Int32 {
     guard number > 0, Int(number) < threadLimit else { return -1 }
     let group = ProcessSnapshot.threadGroup(of: number) ?? number
-    let process = processOfNumber[group].flatMap { processes[Int($0)].isAlive ? $0 : nil } ?? makeProcess(group, parent: -1, table: open.makeTable())
+    let process =
+      processOfNumber[group].flatMap { processes[Int($0)].isAlive ? $0 : nil } ?? makeProcess(group, parent: -1, table: open.makeTable())
     return makeThread(number, process)
   }
 
@@ -430,7 +437,9 @@ struct SyscallStream: ~Copyable {
     } else if isSequential {
       advance(description, time, result, &record)
     }
-    if isWrite, result > 0, record.offset != TraceEvent.unknownOffset { open.extend(description, to: Int64(clamping: record.offset) &+ result) }
+    if isWrite, result > 0, record.offset != TraceEvent.unknownOffset {
+      open.extend(description, to: Int64(clamping: record.offset) &+ result)
+    }
   }
 
   /// RWF flags of preadv2 and pwritev2.
@@ -671,12 +680,33 @@ struct SyscallStream: ~Copyable {
     if threads[index].pointee.call != Self.noCall { letGo(index) }
     threadOfNumber[Int(number)] = -1
     threads[index].pointee.number = 0
+    let isWorker = threads[index].pointee.isWorker
     threads.remove(index)
+    if isWorker { return }
     processes[process].threads -= 1
     guard processes[process].threads == 0, processes[process].isAlive else { return }
     processes[process].isAlive = false
     livingProcesses -= 1
     open.releaseTable(processes[process].table)
+    endThreads(of: Int32(process))
+  }
+
+  /// The threads of a process that nothing announced the end of.
+  private mutating func endThreads(of process: Int32) {
+    for index in 0..<Int32(threadCount) where threads[index].pointee.number > 0 && threads[index].pointee.process == process {
+      endThread(index)
+    }
+  }
+
+  /// Ends processes whose end was not seen, since the kernel dropped it: they were missing at the look before this one too.
+  private mutating func endMissingProcesses(_ bound: UInt64) {
+    guard bound != UInt64.max, bound > nextLook else { return }
+    nextLook = bound &+ 1_000_000_000
+    for i in processes.indices where processes[i].isAlive {
+      guard kill(processes[i].number, 0) != 0, errno == ESRCH else { continue }
+      if processes[i].isMissing { endThreads(of: Int32(i)) }
+      processes[i].isMissing = true
+    }
   }
 
   // MARK: io_uring
@@ -693,7 +723,7 @@ struct SyscallStream: ~Copyable {
         threadOfNumber[Int(number)] = Self.foreign
         return
       }
-      index = discover(number)
+      index = group.flatMap { processOfNumber[$0] }.map { makeThread(number, $0, isWorker: true) } ?? discover(number)
     }
     guard index >= 0 else { return }
     let opcode = UInt8(truncatingIfNeeded: fields.opcode.value(event.bytes, event.length))
@@ -762,6 +792,7 @@ struct SyscallStream: ~Copyable {
   /// - Returns: the start (CLOCK_MONOTONIC) before which no further request begins, but for calls that wait long.
   mutating func settle(before bound: UInt64, into records: inout RecordBuffer) -> UInt64 {
     open.resolve(before: bound, into: &records)
+    endMissingProcesses(bound)
     var earliest = min(bound, open.earliestOpen)
     for index in 0..<Int32(threadCount) {
       let state = threads[index]

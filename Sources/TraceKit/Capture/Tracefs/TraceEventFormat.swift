@@ -40,7 +40,8 @@ struct TraceEventFormat: Sendable {
       let trimmed = line.drop { $0 == "\t" || $0 == " " }
       guard trimmed.hasPrefix("field:") else { continue }
       guard let field = Self.field(trimmed) else {
-        throw TraceError(.unsupported, "tracefs: the format of \(event) has a field that is not understood: \(PrintableText.escaped(String(trimmed)))")
+        throw TraceError(
+          .unsupported, "tracefs: the format of \(event) has a field that is not understood: \(PrintableText.escaped(String(trimmed)))")
       }
       fields.append(field)
     }

@@ -59,7 +59,9 @@ final class TraceInstanceLock {
     let instances = Set(SmallFile.names(in: "\(tracefs.root)/instances"))
     for name in SmallFile.names(in: folder) where name.hasPrefix(TraceInstance.prefix) && name.hasSuffix(".lock") {
       let stem = String(name.dropLast(5))
-      guard !instances.contains(where: { $0.hasPrefix(stem) }), let owner = Int32(stem.dropFirst(TraceInstance.prefix.count)) else { continue }
+      guard !instances.contains(where: { $0.hasPrefix(stem) }), let owner = Int32(stem.dropFirst(TraceInstance.prefix.count)) else {
+        continue
+      }
       if kill(owner, 0) != 0, errno == ESRCH, ownerIsDead(owner, lock: "\(folder)/\(name)") { unlink("\(folder)/\(name)") }
     }
   }

@@ -1,4 +1,4 @@
-/// The bucket arrays of a report, read ahead of the JSON decoder, which takes a hundred times as long for a number: a report holds
+/// The bucket arrays of a report, read ahead of the JSON decoder, which is slow at numbers: a report can hold
 /// hundreds of thousands of them. In what is left for the decoder, each array stands as its place among them: `"buckets":[7]`.
 struct BucketArrays: Sendable {
   static let key = CodingUserInfoKey(rawValue: "BucketArrays")!

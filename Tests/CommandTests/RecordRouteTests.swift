@@ -46,9 +46,10 @@ struct RecordRouteTests {
       let result = try record([program], to: output, options: ["--route", route, "--force"], in: folder.path)
       #expect(result.status == 3 && result.stderr.contains("route: \(route)"), "\(result.stderr)")
       let trace = try RecordedTrace(output)
-      seen.append(trace.events.filter { trace.path($0).hasSuffix("/data") }.filter { $0.operation == .write || $0.operation == .fsync }.map {
-        "\($0.operation.name) \($0.offsetIfKnown ?? 0) \($0.result)"
-      })
+      seen.append(
+        trace.events.filter { trace.path($0).hasSuffix("/data") }.filter { $0.operation == .write || $0.operation == .fsync }.map {
+          "\($0.operation.name) \($0.offsetIfKnown ?? 0) \($0.result)"
+        })
     }
     #expect(seen[0] == seen[1])
   }

@@ -29,7 +29,8 @@ struct RecordServerTests {
     #expect(trace.gaps.isEmpty && trace.totals?.lossless == true)
     // What was appended is the file, byte for byte, and was made durable.
     let name = try #require(
-      try FileManager.default.subpathsOfDirectory(atPath: folder.path).first { $0.hasSuffix(".incr.aof") || $0.hasSuffix("appendonly.aof") })
+      try FileManager.default.subpathsOfDirectory(atPath: folder.path).first { $0.hasSuffix(".incr.aof") || $0.hasSuffix("appendonly.aof") }
+    )
     let size = try #require(try FileManager.default.attributesOfItem(atPath: folder / name)[.size] as? UInt64)
     let appended = trace.events(.write, name.split(separator: "/").last.map(String.init) ?? name)
     #expect(appended.reduce(0) { $0 + UInt64(max(0, $1.result)) } == size)

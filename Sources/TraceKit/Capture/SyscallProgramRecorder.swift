@@ -5,7 +5,8 @@ import Glibc
 /// is missed.
 enum SyscallProgramRecorder {
   /// Runs the program at `path` to its end and writes the trace.
-  static func record(_ path: String, _ options: RecordingOptions, reason: String) throws(ProgramRecorder.Failure) -> ProgramRecorder.Outcome {
+  static func record(_ path: String, _ options: RecordingOptions, reason: String) throws(ProgramRecorder.Failure) -> ProgramRecorder.Outcome
+  {
     let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let gate: ProgramGate
     do throws(TraceError) {

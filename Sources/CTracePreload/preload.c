@@ -49,6 +49,21 @@ static long first_syscall(long number, ...) {
   return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 long (*real_syscall)(long, ...) = first_syscall;
+// An allocator that is being initialised maps memory and must not be entered again: dlsym allocates when it fails.
+static void *raw_mmap(void *p, size_t n, int protection, int flags, int fd, off_t at) {
+  long result = RAW(SYS_mmap, p, n, protection, flags, fd, at);
+  if (result >= 0 || result <= -4096) return (void *)result;
+  errno = (int)-result;
+  return MAP_FAILED;
+}
+void *(*real_mmap)(void *, size_t, int, int, int, off_t) = raw_mmap;
+static int raw_munmap(void *p, size_t n) {
+  long result = RAW(SYS_munmap, p, n);
+  if (result == 0) return 0;
+  errno = (int)-result;
+  return -1;
+}
+int (*real_munmap)(void *, size_t) = raw_munmap;
 static void raw_exit(int status) {
   for (;;) RAW(SYS_exit_group, status);
 }
@@ -68,6 +83,8 @@ static void resolve_all(void) {
   found = dlsym(RTLD_NEXT, #name);                 \
   real_##name = (type(*) parameters)(found ? found : (void *)missing_function);
   REAL_FUNCTIONS(RESOLVE)
+  if ((found = dlsym(RTLD_NEXT, "mmap"))) real_mmap = (void *(*)(void *, size_t, int, int, int, off_t))found;
+  if ((found = dlsym(RTLD_NEXT, "munmap"))) real_munmap = (int (*)(void *, size_t))found;
   if ((found = dlsym(RTLD_NEXT, "syscall"))) real_syscall = (long (*)(long, ...))found;
   if ((found = dlsym(RTLD_NEXT, "_exit"))) real__exit = (void (*)(int))found;
   if ((found = dlsym(RTLD_NEXT, "closefrom"))) real_closefrom = (void (*)(int))found;

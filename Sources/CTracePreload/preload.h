@@ -142,8 +142,6 @@ char *append_number(char *at, uint32_t number);
   X(int, remove, (const char *path), (path))                                                                         \
   X(int, link, (const char *from, const char *to), (from, to))                                                       \
   X(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))               \
-  X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at), (p, n, protection, flags, fd, at)) \
-  X(int, munmap, (void *p, size_t n), (p, n))                                                                        \
   X(int, aio_read, (struct aiocb *request), (request))                                                                 \
   X(int, aio_write, (struct aiocb *request), (request))                                                                \
   X(int, aio_fsync, (int operation, struct aiocb *request), (operation, request))                                      \
@@ -180,7 +178,6 @@ char *append_number(char *at, uint32_t number);
   X(ssize_t, getdelim, (char **line, size_t *room, int delimiter, FILE *stream), (line, room, delimiter, stream))       \
   X(int, vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                             \
   X(int, __isoc99_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
-  X(int, __isoc23_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
   X(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                         \
   X(size_t, fwrite_unlocked, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                \
   X(int, fputs, (const char *text, FILE *stream), (text, stream))                                                       \
@@ -210,6 +207,8 @@ char *append_number(char *at, uint32_t number);
 #define DECLARE_REAL(type, name, parameters, arguments) extern type(*real_##name) parameters;
 REAL_FUNCTIONS(DECLARE_REAL)
 #undef DECLARE_REAL
+extern void *(*real_mmap)(void *p, size_t n, int protection, int flags, int fd, off_t at);
+extern int (*real_munmap)(void *p, size_t n);
 extern void (*real__exit)(int status);
 extern void (*real_closefrom)(int first);
 extern long (*real_syscall)(long number, ...);

@@ -77,7 +77,7 @@ bench-programs: $(BENCH_PROGRAMS)
 
 $(BENCH_FOLDER)/%: Benchmarks/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $< -lpthread
+	$(CC) $(CFLAGS) -o $@ $< -luring -laio -lpthread
 
 man: build
 	@scripts/manual-pages.sh $(RELEASE_FOLDER) $(STAGE)/man $(COMMANDS)

@@ -39,7 +39,11 @@ let package = Package(
     .executableTarget(
       name: "TraceBenchmarks", dependencies: ["TraceKit", "CTrace"], path: "Benchmarks/TraceBenchmarks",
       swiftSettings: swiftSettings),
-    .testTarget(name: "TraceKitTests", dependencies: ["TraceKit", "CTrace"], swiftSettings: swiftSettings),
+    // Simulated runs for the tests of the statistics: hundreds of millions of random numbers, hopeless without optimisation.
+    .target(
+      name: "LatencySimulation", dependencies: ["TraceKit"], path: "Tests/LatencySimulation",
+      swiftSettings: swiftSettings + [.unsafeFlags(["-O"])]),
+    .testTarget(name: "TraceKitTests", dependencies: ["TraceKit", "CTrace", "LatencySimulation"], swiftSettings: swiftSettings),
     .testTarget(
       name: "CommandTests", dependencies: ["TraceKit", "CTrace", "TraceRecord", "TraceReplay"],
       swiftSettings: swiftSettings),

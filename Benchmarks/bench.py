@@ -7,8 +7,9 @@ A row gives our figure and the peer's (medians), the ratio ours/peer as min / me
 of the best run of each side, the target for the median ratio, and whether it is reached. Nothing here fails because something is slow: a machine under load is no defect. What cannot
 be measured (a peer that is not installed, a command that fails) is a row that says so.
 
-Sections: record, codec, replay, memory, timing. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
-BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request).
+Sections: record, codec, replay, engines, direct, memory, timing, paced. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
+BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request), BENCH_DISK (/var/tmp: a folder on a disk, for
+the page cache of a real filesystem and for O_DIRECT).
 """
 
 import argparse
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 
-SECTIONS = ["record", "codec", "replay", "memory", "timing"]
+SECTIONS = ["record", "codec", "replay", "engines", "direct", "memory", "timing", "paced"]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1000000"))
 MEMORY_REQUESTS = int(os.environ.get("BENCH_MEMORY_REQUESTS", "10000000"))
@@ -331,6 +332,138 @@ def drift_ns(times, due, part):
     """How much later the last requests were than the first ones, in medians of so many."""
     late = [(t - times[0]) - (d - due[0]) for t, d in zip(times, due)]
     return statistics.median(late[-part:]) - statistics.median(late[:part])
+
+
+# engine, its options, the C loop's name, fio's engine, depth, targets against the C loop and against fio
+CACHED = [
+    ("sync", [], "sync", "psync", 1, 0.93, 1.25),
+    ("libaio", [], "libaio", "libaio", 32, 0.93, 1.25),
+    ("io_uring", [], "io_uring", "io_uring", 32, 0.93, 1.1),
+    ("splice", [], "splice", "splice", 1, 0.93, 1.15),
+    ("libaio", [], "libaio", "libaio", 1, None, 0.95),
+    ("io_uring", [], "io_uring", "io_uring", 1, None, 0.95),
+]
+
+
+def disk_folder():
+    return os.environ.get("BENCH_DISK", "/var/tmp")
+
+
+class DiskTarget:
+    """A file on a real filesystem, in the page cache; removed afterwards."""
+
+    def __init__(self, mib):
+        self.mib = mib
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="iotrace-bench.", dir=disk_folder())
+        target = os.path.join(self.folder, "target")
+        with open(target, "wb") as file:
+            for _ in range(self.mib):
+                file.write(os.urandom(MIB))
+            file.flush()
+            os.fsync(file.fileno())
+        return target
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder)
+
+
+def prepared(target, mib, writes, requests=None):
+    """The same requests as an iolog, as the C loops' list and as a trace."""
+    log = make_iolog("engines.iolog", requests or REQUESTS // 2, target, mib * MIB, writes)
+    requests_list, trace = path("engines.list"), path("engines.iotrace")
+    run([programs("sync-loop"), "convert", log, requests_list])
+    if os.path.exists(trace):
+        os.unlink(trace)
+    return log, requests_list, import_fio(log, "engines.iotrace")
+
+
+def engine_loop(loop, requests_list, target, depth, *options):
+    if loop == "sync":
+        return c_loop(requests_list, target)
+    return json.loads(run([programs("engine-loop"), loop, requests_list, target, depth, *options]).output)
+
+
+def compare_engine(label, inputs, target, engine, options, loop, peer, depth, against_loop, against_fio, direct=False):
+    log, requests_list, trace = inputs
+    ours_options = ["--engine", engine, "--speed", "max", "--order", "depth", "--target", target, "--allow-writes", *options]
+    if engine in ("libaio", "io_uring"):
+        ours_options += ["--iodepth", depth]
+    fio_options = ["--replay_no_stall=1", f"--ioengine={peer}", f"--iodepth={depth}", f"--replay_redirect={target}"]
+    if direct:
+        ours_options += ["--direct"]
+        fio_options += ["--direct=1"]
+    rounds = []
+    for _ in range(PAIRS):
+        report, _ = replay(trace, *ours_options)
+        hand = engine_loop(loop, requests_list, target, depth, *(["direct"] if direct else [])) if against_loop else None
+        job, _ = fio(log, *fio_options)
+        rounds.append((report["run"]["iops"], hand["iops"] if hand else 0, fio_rate(job)))
+    if against_loop:
+        compare(label, count, [(r[0], r[1]) for r in rounds], "C loop", at_least=against_loop)
+    compare(label, count, [(r[0], r[2]) for r in rounds], f"fio {peer}", at_least=against_fio)
+
+
+def section_engines():
+    heading(f"Every engine on a cached file of {disk_folder()}, {count(REQUESTS // 2)} random 4 KiB requests (requests/s)")
+    with DiskTarget(16) as target:
+        for writes in (0, 30):
+            inputs = prepared(target, 16, writes)
+            kind = "reads" if not writes else f"{100 - writes} % reads"
+            for engine, options, loop, peer, depth, against_loop, against_fio in CACHED:
+                label = f"{engine}, depth {depth}, {kind}"
+                attempt(label, lambda: compare_engine(
+                    label, inputs, target, engine, options, loop, peer, depth, against_loop, against_fio))
+    heading("io_uring on tmpfs, where the kernel hands writes to workers (requests/s)")
+    target = make_target("target", 16 * MIB)
+    inputs = prepared(target, 16, 30, REQUESTS // 10)
+    for depth in (1, 32):
+        label = f"io_uring, tmpfs, depth {depth}, 70 % reads"
+        attempt(label, lambda: compare_engine(label, inputs, target, "io_uring", [], "io_uring", "io_uring", depth, None, 0.95))
+
+
+def section_direct():
+    heading(f"O_DIRECT on a file of {disk_folder()}, random 4 KiB reads (requests/s)")
+    with DiskTarget(256) as target:
+        inputs = prepared(target, 256, 0, REQUESTS // 50)
+        for engine, peer, depths in (("sync", "psync", (1,)), ("libaio", "libaio", (1, 8, 64)), ("io_uring", "io_uring", (1, 8, 64))):
+            for depth in depths:
+                label = f"{engine}, O_DIRECT, depth {depth}"
+                attempt(label, lambda: compare_engine(label, inputs, target, engine, [], engine, peer, depth, None, 0.95, True))
+
+
+def section_paced():
+    heading("Every engine on its schedule: rate reached, lag p50 / p99 / max, share later than 1 ms")
+    target = make_target("target", 16 * MIB)
+    for rate in (1000, 10000, 50000):
+        requests = min(rate * 4, 100000)
+        log = make_iolog("paced.iolog", requests, target, 16 * MIB, interval_ns=1_000_000_000 // rate)
+        trace = import_fio(log, "paced.iotrace")
+        for engine, peer in (("sync", "psync"), ("splice", "splice"), ("mmap", "mmap"), ("libaio", "libaio"), ("io_uring", "io_uring")):
+            attempt(f"{engine} at {rate}/s", lambda: paced_ours(engine, trace, target, rate))
+            attempt(f"fio {peer} at {rate}/s", lambda: paced_fio(peer, log, target, rate, requests))
+        os.unlink(trace)
+
+
+def paced_ours(engine, trace, target, rate):
+    report, _ = replay(trace, "--engine", engine, "--speed", "original", "--order", "schedule", "--target", target)
+    lag = report["latency"]["lag"]
+    figures = " / ".join(seconds(lag[k] / 1e9) for k in ("p50_ns", "p99_ns", "max_ns"))
+    late = report["fidelity"]["late_share"] * 100
+    row(f"{engine} at {rate}/s", f"{report['run']['iops']:.0f}/s", ratio=figures, target=f"late {late:.2f} %",
+        reached=report["fidelity"]["verdict"] == "faithful")
+
+
+def paced_fio(peer, log, target, rate, requests):
+    job, _ = fio(log, f"--ioengine={peer}", f"--replay_redirect={target}", f"--write_lat_log={path('fio')}", "--runtime=60")
+    with open(path("fio_lat.1.log"), encoding="utf-8") as file:
+        fields = [line.split(",") for line in file]
+    times = [int(f[0]) * 1_000_000 - int(f[1]) for f in fields]
+    late = sorted((t - times[0]) - i * 1_000_000_000 // rate for i, t in enumerate(times))
+    figures = " / ".join(seconds(late[i] / 1e9) for i in (len(late) // 2, len(late) * 99 // 100, len(late) - 1))
+    share = sum(1 for l in late if l > 1_000_000) / len(late) * 100
+    row("", "", f"fio {peer}", f"{fio_rate(job):.0f}/s", figures, f"late {share:.2f} %")
 
 
 def section_timing():

@@ -22,7 +22,7 @@ required_packages() {
 
 optional_packages() {
   case $purpose in
-    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs ;;
+    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit libnbd-bin ;;
     bench) printf '%s\n' strace fio ;;
   esac
 }

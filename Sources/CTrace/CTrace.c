@@ -1,13 +1,17 @@
 #define _GNU_SOURCE
+#include "CTrace.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
-#include <setjmp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <setjmp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -15,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 const int CTRACE_O_DIRECT = O_DIRECT, CTRACE_O_DSYNC = O_DSYNC, CTRACE_O_SYNC = O_SYNC, CTRACE_O_TMPFILE = O_TMPFILE,
@@ -50,6 +55,20 @@ int64_t ctrace_birth_time_ns(int fd) {
   if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 || !(status.stx_mask & STATX_BTIME)) return -1;
   return (int64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec;
 }
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes) {
+#ifdef STATX_DIOALIGN
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN)) {
+    *memory_bytes = status.stx_dio_mem_align;
+    *offset_bytes = status.stx_dio_offset_align;
+    return 0;
+  }
+#endif
+  int bytes;
+  if (ioctl(fd, BLKSSZGET, &bytes) != 0) return -1;
+  *memory_bytes = *offset_bytes = (uint32_t)bytes;
+  return 0;
+}
 pid_t ctrace_gettid(void) { return (pid_t)syscall(SYS_gettid); }
 int ctrace_pin_thread(int cpu) {
   cpu_set_t set;
@@ -59,17 +78,80 @@ int ctrace_pin_thread(int cpu) {
 }
 
 volatile int ctrace_stop_signal_number;
+static volatile int stop_descriptor = -1;
+static pthread_once_t stop_once = PTHREAD_ONCE_INIT;
+static void make_stop_descriptor(void) { stop_descriptor = eventfd(ctrace_stop_signal_number != 0, EFD_CLOEXEC | EFD_NONBLOCK); }
 static void on_stop(int signal) {
   if (ctrace_stop_signal_number) _exit(128 + signal);
   ctrace_stop_signal_number = signal;
+  int code = errno;
+  ctrace_event_signal(stop_descriptor);
+  errno = code;
+}
+int ctrace_stop_descriptor(void) {
+  pthread_once(&stop_once, make_stop_descriptor);
+  return stop_descriptor;
 }
 void ctrace_install_stop_handlers(void) {
+  // Made here: a handler may not make it.
+  ctrace_stop_descriptor();
   struct sigaction action = {.sa_handler = on_stop};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
 }
-void ctrace_set_stop_signal(int signal) { ctrace_stop_signal_number = signal; }
+void ctrace_set_stop_signal(int signal) {
+  ctrace_stop_signal_number = signal;
+  if (stop_descriptor < 0) return;
+  if (signal) {
+    ctrace_event_signal(stop_descriptor);
+  } else {
+    ctrace_event_clear(stop_descriptor);
+  }
+}
+
+volatile int ctrace_fork_generation_number;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static void count_fork(void) { ctrace_fork_generation_number++; }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
+void ctrace_count_forks(void) { pthread_once(&fork_once, watch_forks); }
+
+int ctrace_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+int ctrace_epoll_control(int epoll, int operation, int fd, uint32_t events, uint64_t data) {
+  struct epoll_event event = {.events = events, .data.u64 = data};
+  return epoll_ctl(epoll, operation, fd, &event) == 0 ? 0 : errno;
+}
+int ctrace_epoll_wait(int epoll, struct ctrace_ready *ready, int limit, int64_t deadline) {
+  struct epoll_event events[64];
+  if (limit > 64) limit = 64;
+  int64_t wait = 0;
+  if (deadline) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    wait = deadline - ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+    if (wait < 0) wait = 0;
+  }
+  struct timespec timeout = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
+  int count = epoll_pwait2(epoll, events, limit, &timeout, NULL);
+  // Linux before 5.11, and sandboxes that do not know the call: whole milliseconds, rounded up so that nobody spins.
+  if (count < 0 && (errno == ENOSYS || errno == EPERM)) {
+    int64_t milliseconds = (wait + 999999) / 1000000;
+    count = epoll_wait(epoll, events, limit, milliseconds > 3600000 ? 3600000 : (int)milliseconds);
+  }
+  for (int i = 0; i < count; i++) ready[i] = (struct ctrace_ready){events[i].data.u64, events[i].events};
+  return count < 0 ? 0 : count;
+}
+int ctrace_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+void ctrace_event_clear(int fd) {
+  uint64_t value;
+  // Nothing to be read is what is wanted.
+  if (read(fd, &value, sizeof value) < 0) return;
+}
+void ctrace_event_signal(int fd) {
+  uint64_t one = 1;
+  // A counter at its limit is readable already.
+  if (write(fd, &one, sizeof one) < 0) return;
+}
 void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
 int ctrace_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int ctrace_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
@@ -77,7 +159,11 @@ void *ctrace_map_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
 }
-int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+int ctrace_unshare_files(void) {
+  // What all threads wait for has to be in every table.
+  ctrace_stop_descriptor();
+  return unshare(CLONE_FILES);
+}
 void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
 
 int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {

@@ -38,6 +38,8 @@ struct RunCommand: ParsableCommand {
   var quiet = false
   @Option(help: ArgumentHelp("Compression, 1 (fast) to 9 (small).", valueName: "n"))
   var level: Int = Int(TraceWriter.defaultCompressionLevel)
+  @OptionGroup(title: "Long recordings")
+  var long: RecordingArguments
   @Flag(help: .hidden)
   var noCalibration = false
   @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments, untouched.", valueName: "program"))
@@ -87,6 +89,7 @@ struct RunCommand: ParsableCommand {
     options.waitForAll = waitAll
     options.compressionLevel = Int32(level)
     options.calibration = noCalibration ? nil : [executable, CalibrateCommand.name]
+    options.long = try long.options()
     options.described = described(ringBytes)
     return options
   }

@@ -13,6 +13,7 @@ struct TraceRecord: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       RunCommand.self,
+      TriggerCommand.self,
       InfoCommand.self,
       DumpCommand.self,
       VerifyCommand.self,

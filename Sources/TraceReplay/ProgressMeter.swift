@@ -18,6 +18,8 @@ final class ProgressMeter {
     var line = "\(progress.requests)"
     if let expected = progress.expectedRequests { line += " of \(expected)" }
     line += " requests, \(Decimal.text(Double(progress.requests) / seconds, digits: 0))/s, \(Decimal.text(seconds, digits: 1)) s"
+    if let lag = progress.lagNanoseconds { line += ", lag \(DurationText.text(lag))" }
+    if progress.errors > 0 { line += ", \(progress.errors) errors" }
     if let expected = progress.expectedRequests, progress.requests > 0, expected >= progress.requests {
       let left = seconds / Double(progress.requests) * Double(expected - progress.requests)
       line += ", about \(Decimal.text(left, digits: 0)) s left"

@@ -11,6 +11,7 @@ struct ReplayArguments: ParsableArguments {
       loop; depth: times ignored (with --speed max).
       """)
   var order = ReplayOrder.streams
+  @Flag(help: "With --speed max and an order that has dependencies: keep the pauses of recorded threads.") var thinkTime = false
   @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
   @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
   @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
@@ -26,6 +27,10 @@ struct ReplayArguments: ParsableArguments {
     help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
     transform: parseSize)
   var pipeSize: UInt64?
+  @Option(
+    help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
+    transform: parseDuration)
+  var idleRelease: Int64 = EngineOptions().idleReleaseNanoseconds
   @Option(
     help: ArgumentHelp(
       "A target for a recorded path or for all paths below one; several may share one file or device, each with an ,offset=BYTES of its own; repeatable.",
@@ -87,6 +92,7 @@ struct ReplayArguments: ParsableArguments {
     options.speed = speed
     options.order = order
     options.late = late
+    options.keepsThinkTime = thinkTime
     options.workers = workers
     options.division = by
     options.cpus = cpus
@@ -95,6 +101,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
+    options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to

@@ -17,6 +17,7 @@ struct RunCommand: ParsableCommand {
   @Option(help: "A file or block device (for a trace of one file), or a folder in which files are made.") var target: String?
   @OptionGroup var replay: ReplayArguments
   @Flag(help: "Say what would be done, with targets and expected duration, and do nothing.") var dryRun = false
+  @Flag(help: "Refuse a trace that is known to miss requests, or was not closed.") var requireLossless = false
   @Flag(help: "Exit with 1 when the replay is not faithful.") var requireFaithful = false
   @Option(help: "Write the report as JSON; - is standard output, in place of the text.") var json: String?
   @Option(help: "Write the replay itself as a trace.") var log: String?
@@ -25,7 +26,10 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     StopSignal.install()
+    let recording = try TraceReader(path: trace)
+    if requireLossless { try recording.requireLossless() }
     let replayer = try Replayer(tracePath: trace, options: options())
+    if !quiet { for note in recording.recordingNotes { TraceReplay.complain("note: \(note)") } }
     if !quiet { replayer.warnings.forEach { TraceReplay.complain("warning: \($0)") } }
     if dryRun {
       print(try replayer.dryRun().text, terminator: "")

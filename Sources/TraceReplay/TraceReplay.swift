@@ -9,16 +9,17 @@ struct TraceReplay: ParsableCommand {
     discussion: """
       Nothing that existed before is written without --allow-writes; with no target named, a replay makes scratch files of its own.
 
-      Exit status: 0 fine, 1 error, 2 usage, 4 not comparable, 130 and 143 interrupted by SIGINT or SIGTERM (the report is \
-      valid and says partial).
+      Exit status: 0 fine, 1 error, 2 usage, 3 regression (diff and compare with --fail-on), 4 not comparable, 5 inconclusive \
+      (with --fail-inconclusive), 130 and 143 interrupted by SIGINT or SIGTERM (the report is valid and says partial).
       """,
-    version: ToolVersion.current, subcommands: [RunCommand.self, ReportCommand.self, DiffCommand.self, EnginesCommand.self])
+    version: ToolVersion.current,
+    subcommands: [RunCommand.self, ReportCommand.self, DiffCommand.self, CompareCommand.self, SelftestCommand.self, EnginesCommand.self])
 
   /// Usage errors exit with 2, and every other failure with one sentence and its status.
   static func main() {
     signal(SIGPIPE, SIG_DFL)
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(DiffCommand.spelledOut(Array(CommandLine.arguments.dropFirst())))
       try command.run()
     } catch let failure as Failure {
       complain(failure.message)

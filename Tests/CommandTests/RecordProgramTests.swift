@@ -442,7 +442,7 @@ struct RecordProgramTests {
       """
     let trace = try recorded("#include <sys/stat.h>\n" + body, options: ["--include", "*.db", "--exclude", "*/three*"])
     #expect(trace.events.count == 3 && trace.files.map { $0.displayPath.hasSuffix("/a/one.db") } == [true])
-    #expect(trace.metadata.summary?["excluded_events"] == "6")
+    #expect(trace.metadata.ledger?.excludedEvents == 6)
   }
 
   @Test func anonymousTracesHoldNoName() throws {
@@ -497,7 +497,12 @@ struct RecordProgramTests {
     }
     let trace = try RecordedTrace(output)
     #expect((trace.metadata.costPerEventNanoseconds ?? 0) > 0)
-    #expect(trace.metadata.summary?["kernel_written_bytes"] == "8")
+    let ledger = try #require(trace.metadata.ledger)
+    #expect(ledger.routes.map(\.name) == ["preload"] && ledger.routes[0].events == 2)
+    #expect(ledger.routes[0].costPerEventNanoseconds == trace.metadata.costPerEventNanoseconds)
+    #expect(ledger.routes[0].operations.map(\.operation) == ["write", "open"] && ledger.routes[0].operations[0].bytes == 8)
+    #expect(ledger.coverage.first { $0.counter == "written" }?.kernel == 8)
+    #expect(ledger.losses.isEmpty && (ledger.shareOfOneCPU ?? 0) > 0)
     #expect(trace.metadata.command == [program])
   }
 

@@ -48,6 +48,9 @@ static inline int ctrace_inflate_init_raw(z_streamp stream) { return inflateInit
 int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 /// BLKGETSIZE64 of a block device; -1 with errno on failure.
 int ctrace_block_size64(int fd, uint64_t *bytes);
+/// What O_DIRECT asks of memory addresses, and of offsets and lengths, in bytes: STATX_DIOALIGN of statx(2) (0 when the file does not
+/// take O_DIRECT), else BLKSSZGET; -1 where neither is known.
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes);
 /// BLKDISCARD of a block device; -1 with errno on failure.
 int ctrace_block_discard(int fd, uint64_t offset, uint64_t length);
 /// fallocate(2).
@@ -66,6 +69,31 @@ extern volatile int ctrace_stop_signal_number;
 static inline int ctrace_stop_signal(void) { return ctrace_stop_signal_number; }
 /// Remembers a stop as if `signal` had come; 0 forgets it.
 void ctrace_set_stop_signal(int signal);
+/// Counts `signal` from now on, in place of its default action; other calls go on after it.
+void ctrace_count_signal(int signal);
+/// How often the counted signal came.
+unsigned ctrace_signal_count(void);
+/// Columns of the terminal at `fd`, or 0.
+int ctrace_terminal_columns(int fd);
+/// The name of an errno (`EIO`), or NULL.
+const char *ctrace_error_name(int code);
+/// Listens on, or connects to, a local stream socket with an abstract name (without the leading NUL); -1 with errno on failure.
+int ctrace_listen_abstract(const char *name);
+int ctrace_connect_abstract(const char *name);
+/// accept(2), closed at exec; reads and writes of the connection end after `seconds`.
+int ctrace_accept(int fd, int seconds);
+/// User of the process at the other end of a local socket, or -1 where that is not known.
+int64_t ctrace_peer_user(int fd);
+/// send(2) without SIGPIPE.
+ssize_t ctrace_send(int fd, const void *bytes, size_t count);
+/// An eventfd(2) of the process that is readable from the first stop signal on, for whoever waits on descriptors; made when first
+/// asked for. -1 with errno on failure.
+int ctrace_stop_descriptor(void);
+/// From now on forks are counted.
+void ctrace_count_forks(void);
+/// Goes up in every child of fork(2), for owners of what a child must not touch.
+extern volatile int ctrace_fork_generation_number;
+static inline int ctrace_fork_generation(void) { return ctrace_fork_generation_number; }
 /// The calling thread's ID.
 pid_t ctrace_gettid(void);
 /// Timer slack of the calling thread to 1 ns.
@@ -115,28 +143,83 @@ static inline int ctrace_open(const char *path, int flags, mode_t mode) { return
 static inline int ctrace_major(uint64_t device) { return (int)major(device); }
 static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }
 
+// epoll and eventfd, without epoll_event: it is packed on some machines.
+
+/// A descriptor that is ready: what it was registered with, and EPOLL* bits.
+struct ctrace_ready {
+  uint64_t data;
+  uint32_t events;
+};
+/// epoll_create1(2), closed at exec; -1 with errno on failure.
+int ctrace_epoll_create(void);
+/// epoll_ctl(2); 0 or errno.
+int ctrace_epoll_control(int epoll, int operation, int fd, uint32_t events, uint64_t data);
+/// Waits until `deadline` (CLOCK_MONOTONIC, nanoseconds; 0 for not at all); the number of descriptors that are ready, 0 at a
+/// signal. At most 64 are taken at once.
+int ctrace_epoll_wait(int epoll, struct ctrace_ready *ready, int limit, int64_t deadline);
+/// eventfd(2), not blocking, closed at exec; -1 with errno on failure.
+int ctrace_event_descriptor(void);
+/// Sets an eventfd's counter to 0.
+void ctrace_event_clear(int fd);
+/// Adds 1 to an eventfd's counter.
+void ctrace_event_signal(int fd);
+
 // io_uring: what liburing has as macros, or not at all in the version of Debian 12.
 
-/// Moves up to `limit` completions out of the ring; the number of them. A completion's user_data is its slot.
-static inline unsigned ctrace_uring_drain(struct io_uring *ring, uint64_t *user_data, int32_t *results, unsigned limit) {
+/// A completion: io_uring_cqe without its optional second half.
+struct ctrace_completion {
+  uint64_t user_data;
+  int32_t result;
+  uint32_t flags;
+};
+/// Moves up to `limit` completions out of the ring; the number of them. `all_user_data` and `all_flags` become the bitwise or of
+/// theirs.
+static inline unsigned ctrace_uring_drain(
+    struct io_uring *ring, struct ctrace_completion *completions, unsigned limit, uint64_t *all_user_data, uint32_t *all_flags) {
   unsigned head, count = 0;
+  uint64_t all = 0;
+  uint32_t flags = 0;
   struct io_uring_cqe *cqe;
   io_uring_for_each_cqe(ring, head, cqe) {
     if (count == limit) break;
-    user_data[count] = cqe->user_data;
-    results[count++] = cqe->res;
+    all |= cqe->user_data;
+    flags |= cqe->flags;
+    completions[count].user_data = cqe->user_data;
+    completions[count].result = cqe->res;
+    completions[count++].flags = cqe->flags;
   }
   if (count) io_uring_cq_advance(ring, count);
+  *all_user_data = all;
+  *all_flags = flags;
   return count;
 }
 /// The kernel has work for the ring that only an io_uring_enter(2) runs: deferred task work, or completions that overflowed.
 static inline int ctrace_uring_needs_enter(const struct io_uring *ring) {
   return (*ring->sq.kflags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
+/// The completion queue was full, and the kernel holds completions that did not fit.
+static inline int ctrace_uring_has_overflow(const struct io_uring *ring) { return (*ring->sq.kflags & IORING_SQ_CQ_OVERFLOW) != 0; }
 /// Prepares IORING_OP_FTRUNCATE (Linux 6.9).
 static inline void ctrace_uring_prep_ftruncate(struct io_uring_sqe *sqe, int fd, int64_t length) {
   io_uring_prep_rw(55, sqe, fd, NULL, 0, (uint64_t)length);
 }
+
+// libaio: iocb's members have other names and padding from machine to machine.
+
+/// Fills in a control block. `event` is an eventfd that its completion adds 1 to, or -1; `operation` an IO_CMD_*, `flags` RWF_*.
+static inline void ctrace_aio_prepare(
+    struct iocb *block, int operation, int fd, void *buffer, uint64_t length, int64_t offset, int flags, int event) {
+  memset(block, 0, sizeof *block);
+  block->aio_lio_opcode = (short)operation;
+  block->aio_fildes = fd;
+  block->aio_rw_flags = flags;
+  block->u.c.buf = buffer;
+  block->u.c.nbytes = length;
+  block->u.c.offset = offset;
+  if (event >= 0) io_set_eventfd(block, event);
+}
+/// An event's result: bytes, or -errno.
+static inline int64_t ctrace_aio_result(const struct io_event *event) { return (int64_t)event->res; }
 
 // wait(2) status macros.
 static inline int ctrace_exited(int status) { return WIFEXITED(status); }

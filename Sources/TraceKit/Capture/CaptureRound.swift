@@ -70,6 +70,22 @@ final class CaptureQueue: @unchecked Sendable {
     pthread_mutex_unlock(&mutex)
   }
 
+  /// The next round, or nil when none comes in time.
+  func take(waitingMilliseconds: Int) -> CaptureRound? {
+    let deadline = ctrace_realtime_ns() + Int64(waitingMilliseconds) * 1_000_000
+    var until = timespec(tv_sec: Int(deadline / 1_000_000_000), tv_nsec: Int(deadline % 1_000_000_000))
+    pthread_mutex_lock(&mutex)
+    while next == nodes.count {
+      if pthread_cond_timedwait(&arrived, &mutex, &until) == ETIMEDOUT, next == nodes.count {
+        pthread_mutex_unlock(&mutex)
+        return nil
+      }
+    }
+    pthread_mutex_unlock(&mutex)
+    // Nobody else takes.
+    return take()
+  }
+
   /// The next round; waits for it.
   func take() -> CaptureRound {
     pthread_mutex_lock(&mutex)

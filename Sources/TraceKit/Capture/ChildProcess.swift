@@ -12,10 +12,11 @@ struct ChildProcess {
   private static let forwarded = [SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]
 
   /// Blocks the signals that `wait` takes; call before other threads are started, so that they block them too.
-  static func blockSignals() -> (waited: sigset_t, former: sigset_t) {
+  /// - Parameter kept: a signal that the recorder takes for itself: it is neither blocked nor passed on.
+  static func blockSignals(except kept: Int32? = nil) -> (waited: sigset_t, former: sigset_t) {
     var waited = sigset_t()
     sigemptyset(&waited)
-    for signal in forwarded + [SIGINT, SIGQUIT, SIGCHLD] { sigaddset(&waited, signal) }
+    for signal in forwarded + [SIGINT, SIGQUIT, SIGCHLD] where signal != kept { sigaddset(&waited, signal) }
     var former = sigset_t()
     pthread_sigmask(SIG_BLOCK, &waited, &former)
     return (waited, former)

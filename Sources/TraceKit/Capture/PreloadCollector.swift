@@ -4,6 +4,7 @@ import Glibc
 /// Drains the rings of a session on a thread of its own, so that neither compression nor a slow disk makes them overflow.
 final class PreloadCollector: @unchecked Sendable {
   private let session: PreloadSession
+  private let nice: Int32?
   private let queue: CaptureQueue
   /// CLOCK_MONOTONIC of the trace's time 0.
   private let epochNanoseconds: UInt64
@@ -23,7 +24,9 @@ final class PreloadCollector: @unchecked Sendable {
   /// A store that announces a call may become visible this much after the clock was read.
   private static let storeDelay: UInt64 = 1_000_000
 
-  init(session: PreloadSession, queue: CaptureQueue, epochNanoseconds: UInt64) {
+  /// - Parameter nice: nice value of the draining thread; nil lets it go ahead of others where that is allowed.
+  init(session: PreloadSession, queue: CaptureQueue, epochNanoseconds: UInt64, nice: Int32? = nil) {
+    self.nice = nice
     self.session = session
     self.queue = queue
     self.epochNanoseconds = epochNanoseconds
@@ -48,7 +51,9 @@ final class PreloadCollector: @unchecked Sendable {
   private func run() {
     // Draining is short and must not wait behind the programs that fill the rings; without the right to that, it does.
     var priority = sched_param(sched_priority: 1)
-    if pthread_setschedparam(pthread_self(), SCHED_RR, &priority) != 0 {
+    if let nice {
+      setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), nice)
+    } else if pthread_setschedparam(pthread_self(), SCHED_RR, &priority) != 0 {
       setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(ctrace_gettid()), -10)
     }
     var pauseMicroseconds: UInt32 = 500

@@ -31,7 +31,7 @@ public enum ProgramRecorder {
     } catch {
       _ = running.collector.finish()
       _ = running.recording.join()
-      unlink(options.output)
+      running.output.discard()
       throw .program(error)
     }
     return complete(options, running, child)
@@ -51,7 +51,7 @@ public enum ProgramRecorder {
     var session: PreloadSession
     var environment: [String]
     var signals: (waited: sigset_t, former: sigset_t)
-    var writer: TraceWriter
+    var output: RecordingOutput
     var recording: RecordingWriter
     var collector: PreloadCollector
   }
@@ -66,18 +66,18 @@ public enum ProgramRecorder {
 
   private static func prepare(_ options: RecordingOptions, _ session: PreloadSession) throws(TraceError) -> Running {
     let environment = try environment(options, session)
-    let signals = ChildProcess.blockSignals()
+    let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let epoch = UInt64(ctrace_monotonic_ns())
-    let writer = try makeWriter(options)
-    let queue = CaptureQueue()
-    let recording = RecordingWriter(queue: queue, session: session)
-    let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch)
-    let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer)
-    try recording.start(writer: writer, files: files, epochNanoseconds: epoch)
+    let output = try makeOutput(options, epochNanoseconds: epoch)
+    let queue = CaptureQueue(limitBytes: options.long.queueBytes)
+    let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
+    let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
+    let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer, sample: options.long.sample)
+    try recording.start(files: files, epochNanoseconds: epoch)
     try collector.start()
     if options.waitForAll { ctrace_adopt_orphans() }
     return Running(
-      session: session, environment: environment, signals: signals, writer: writer, recording: recording, collector: collector)
+      session: session, environment: environment, signals: signals, output: output, recording: recording, collector: collector)
   }
 
   private static func complete(_ options: RecordingOptions, _ running: Running, _ child: ChildProcess) -> Outcome {
@@ -117,7 +117,7 @@ public enum ProgramRecorder {
     return entries + ["LD_PRELOAD=\(libraries)", "\(PreloadSession.variable)=\(session.folder)"]
   }
 
-  private static func makeWriter(_ options: RecordingOptions) throws(TraceError) -> TraceWriter {
+  private static func makeOutput(_ options: RecordingOptions, epochNanoseconds: UInt64) throws(TraceError) -> RecordingOutput {
     var metadata = TraceMetadata(source: "preload")
     metadata.epochUnixNanoseconds = ctrace_realtime_ns()
     metadata.host = HostFacts.current()
@@ -125,44 +125,54 @@ public enum ProgramRecorder {
     metadata.tool = "trace-record \(ToolVersion.current)"
     if options.anonymizer == nil {
       metadata.command = options.command
-      metadata.options = options.described
+      metadata.options = options.described.merging(options.long.described) { given, _ in given }
     } else {
       // Arguments, patterns and the host's name are names too.
       metadata.anonymized = true
+      metadata.options = options.long.described
       metadata.host?.hostName = ""
     }
+    metadata.costPerEventNanoseconds = RecordingCost.measure(options)
     var writerOptions = TraceWriter.Options()
     writerOptions.overwrite = options.overwrite
     writerOptions.compressionLevel = options.compressionLevel
-    return try TraceWriter(path: options.output, metadata: metadata, options: writerOptions)
+    return try RecordingOutput(
+      path: options.output, metadata: metadata, options: writerOptions, long: options.long, epochNanoseconds: epochNanoseconds)
   }
 
   // MARK: After
+
+  /// How the program failed, from its wait(2) status; nil when it did not.
+  private static func programFailure(_ status: Int32) -> String? {
+    if ctrace_signaled(status) != 0 { return "ended by signal \(ctrace_term_signal(status))" }
+    let own = ctrace_exit_status(status)
+    return own == 0 ? nil : "ended with status \(own)"
+  }
 
   private static func finish(
     _ options: RecordingOptions, _ running: Running, _ result: RecordingWriter.Outcome,
     kernelBytes: (read: UInt64, written: UInt64)?, living: Int, status: Int32
   ) -> RecordingSummary {
-    let writer = running.writer
-    var summary = RecordingSummary(
-      output: options.output, totals: writer.totals, traceBytes: writer.sizeBytes, processes: result.processes.count,
-      droppedEvents: result.droppedEvents, excludedEvents: result.excludedEvents, killedInCall: result.killedInCall,
-      unrecordedCalls: result.unrecordedCalls,
-      reads: .init(recordedBytes: result.bytesRead, kernelBytes: kernelBytes?.read),
-      writes: .init(recordedBytes: result.bytesWritten, kernelBytes: kernelBytes?.written),
-      costPerEventNanoseconds: RecordingCost.measure(options), mappings: Int(result.mappings),
-      stdioStreams: Int(running.session.shared.pointee.stdio_streams), stillRunning: living, failure: result.failure)
-    if summary.failure == nil {
-      do throws(TraceError) {
-        try writer.updateMetadata { metadata in
-          metadata.costPerEventNanoseconds = summary.costPerEventNanoseconds
-          metadata.summary = summary.figures
-          metadata.summary?["wait_status"] = "\(status)"
-        }
-        summary.totals = try writer.finish(lossless: summary.isLossless)
-      } catch { summary.failure = error }
+    let shared = running.session.shared.pointee
+    var summary = running.recording.finish(programFailure: programFailure(status)) { ledger in
+      let explanation = "calls inside libc: the loader, stdio"
+      ledger.coverage = [
+        .init(
+          source: "/proc/PID/io", counter: "read", unit: "bytes", recorded: result.bytesRead, kernel: kernelBytes?.read,
+          explanation: explanation),
+        .init(
+          source: "/proc/PID/io", counter: "written", unit: "bytes", recorded: result.bytesWritten, kernel: kernelBytes?.written,
+          explanation: explanation),
+      ]
+      ledger.note(blindSpot: "file mappings", count: result.mappings, remedy: "reads and writes of mapped memory are no calls")
+      ledger.note(blindSpot: "stdio streams", count: shared.stdio_streams)
+    } metadata: { metadata in
+      metadata.summary = ["wait_status": "\(status)", "processes_still_running": "\(living)"]
     }
-    summary.traceBytes = writer.sizeBytes
+    summary.stillRunning = living
+    summary.remedies = [
+      .ringFull: "--ring-size gives more room, --on-full block waits", .noRing: "no room in the run directory; --run-dir",
+    ]
     return summary
   }
 }

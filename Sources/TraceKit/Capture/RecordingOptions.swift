@@ -22,6 +22,7 @@ public struct RecordingOptions: Sendable {
   public var library: String
   /// The command that measures the cost of a recorded call: it prints nanoseconds per call. Nil measures nothing.
   public var calibration: [String]?
+  public var long = LongRecordingOptions()
   /// Options as the user gave them, for the trace's metadata.
   public var described: [String: String] = [:]
 

@@ -36,7 +36,8 @@ public struct EngineRegistry: Sendable {
   }
 
   public static let entries: [Entry] = [
-    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(SpliceEngine.self), Entry(MmapEngine.self), Entry(IOUringEngine.self),
+    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(SpliceEngine.self), Entry(MmapEngine.self),
+    Entry(LibaioEngine.self), Entry(IOUringEngine.self),
   ]
 
   /// The engine of a name.

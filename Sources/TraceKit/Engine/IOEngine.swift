@@ -34,6 +34,9 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   ///   - completions: room for `iodepth` of them.
   /// - Returns: how many were written.
   mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int
+  /// Called now and then while no request is in flight and none is due: an engine may release what it holds for requests.
+  /// - Parameter now: CLOCK_MONOTONIC in nanoseconds.
+  mutating func idle(now: Int64)
   /// What the report should say about this run: pipe size, ring features.
   var conditions: [String: String] { get }
 }
@@ -48,6 +51,7 @@ extension IOEngine where Self: ~Copyable {
   public static func refusal(of options: EngineOptions) -> String? { nil }
   public mutating func commit() {}
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int { 0 }
+  public mutating func idle(now: Int64) {}
   public var conditions: [String: String] { [:] }
 }
 

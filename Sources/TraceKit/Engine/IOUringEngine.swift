@@ -10,7 +10,8 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   public static let summary = "submission and completion rings; batches, registered files, polling as options"
   public static var isAsynchronous: Bool { true }
 
-  private var ring: Ring
+  /// Its ring is the one that requests go to; descriptors could be waited for on it.
+  private var loop: EventLoop
   private var polled: Ring?
   private let usesFixedFiles: Bool
   private let usesFixedBuffers: Bool
@@ -18,8 +19,8 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private let takesTruncate: Bool
   /// What is left of requests that the kernel cuts at its limit per call, by slot; only those requests are in it.
   private var longRequests: [Int32: LongRequest] = [:]
-  private let userData: UnsafeMutablePointer<UInt64>
-  private let results: UnsafeMutablePointer<Int32>
+  private let drained: UnsafeMutablePointer<EventLoop.Completion>
+  private let events: UnsafeMutablePointer<EventLoop.Event>
   private let limit: Int
   public private(set) var conditions: [String: String] = [:]
 
@@ -50,11 +51,14 @@ public struct IOUringEngine: IOEngine, ~Copyable {
       try Self.registerBuffers(&ring, configuration)
       if polled != nil { try Self.registerBuffers(&polled!, configuration) }
     }
-    takesTruncate = ring.supports(operation: 55)
-    conditions = [
+    let facts = [
       "io_uring-entries": String(ring.entries), "io_uring-setup": ring.features.joined(separator: " "),
       "registered-files": fixedFiles ? "yes" : "no",
     ]
+    loop = try EventLoop(ring)
+    self.polled = polled
+    takesTruncate = loop.supports(operation: 55)
+    conditions = facts
     if options.fixedBuffers { conditions["registered-buffers"] = "yes" }
     if options.submissionPolling { conditions["sqpoll"] = "yes" }
     if options.completionPolling { conditions["iopoll"] = "yes" }
@@ -62,15 +66,13 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     usesFixedBuffers = options.fixedBuffers
     readArena = configuration.readArena
     limit = configuration.slots
-    userData = .allocate(capacity: limit)
-    results = .allocate(capacity: limit)
-    self.ring = ring
-    self.polled = polled
+    drained = .allocate(capacity: limit)
+    events = .allocate(capacity: 1)
   }
 
   deinit {
-    userData.deallocate()
-    results.deallocate()
+    drained.deallocate()
+    events.deallocate()
   }
 
   private static func registerBuffers(_ ring: inout Ring, _ configuration: EngineConfiguration) throws(TraceError) {
@@ -112,7 +114,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
       fill(entry, operation, slot)
       return true
     }
-    guard let entry = ring.nextEntry() else { return false }
+    guard let entry = loop.nextRequest() else { return false }
     fill(entry, operation, slot)
     return true
   }
@@ -158,8 +160,8 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   @inline(__always)
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int {
     if polled != nil { return reapPolled(until: deadline, into: completions) }
-    ring.enter(until: deadline)
-    return take(ring.drain(userData, results, limit: limit), into: completions, at: 0)
+    let count = loop.wait(until: deadline, into: events, capacity: 1, completions: drained, limit: limit).completions
+    return take(count, into: completions, at: 0)
   }
 
   /// With a ring whose completions are polled for: looks at both, without sleeping.
@@ -167,20 +169,22 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private mutating func reapPolled(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int {
     repeat {
       polled!.poll()
-      ring.enter(until: 0)
-      var count = take(polled!.drain(userData, results, limit: limit), into: completions, at: 0)
-      count += take(ring.drain(userData, results, limit: limit - count), into: completions, at: count)
+      var count = take(polled!.drain(drained, limit: limit).count, into: completions, at: 0)
+      if count < limit {
+        let others = loop.wait(until: 0, into: events, capacity: 1, completions: drained, limit: limit - count).completions
+        count += take(others, into: completions, at: count)
+      }
       if count > 0 { return count }
     } while ctrace_monotonic_ns() < deadline
     return 0
   }
 
   @inline(__always)
-  private mutating func take(_ drained: Int, into completions: UnsafeMutablePointer<IOCompletion>, at start: Int) -> Int {
+  private mutating func take(_ number: Int, into completions: UnsafeMutablePointer<IOCompletion>, at start: Int) -> Int {
     var count = start
-    for i in 0..<drained {
-      let slot = Int32(truncatingIfNeeded: userData[i])
-      var result = Int64(results[i])
+    for i in 0..<number {
+      let slot = Int32(truncatingIfNeeded: drained[i].user_data)
+      var result = Int64(drained[i].result)
       if !longRequests.isEmpty, let continued = resume(slot, result) {
         if continued == .min { continue }
         result = continued

@@ -1,22 +1,34 @@
 import CTrace
+import Glibc
 
 /// One io_uring: set-up with what the kernel has, registration, submission and completion. Owned by the thread that made it.
 struct Ring: ~Copyable {
   private let ring: UnsafeMutablePointer<io_uring>
+  /// There is one; nothing may be asked of one that there is not.
+  let isPresent: Bool
   /// Entries of the submission queue; the completion queue has at least twice as many.
   let entries: Int
   /// The set-up flags in use, as the manual names them, lower case.
   let features: [String]
   private var pending = 0
-  private let isPolled: Bool
+  private let submissionPolling: Bool
+  private let completionPolling: Bool
+  /// What was registered, for a ring that takes this one's place.
+  private var files: [Int32] = []
+  private var buffers: [UnsafeMutableRawBufferPointer] = []
 
   /// - Parameters:
   ///   - entries: operations in flight; rounded up to a power of two.
   ///   - submissionPolling: IORING_SETUP_SQPOLL.
   ///   - completionPolling: IORING_SETUP_IOPOLL; the ring takes reads and writes with O_DIRECT only.
-  init(entries wanted: Int, submissionPolling: Bool = false, completionPolling: Bool = false) throws(TraceError) {
+  ///   - setUpFault: an errno that setting up a ring of so many entries is to fail with, for tests.
+  init(
+    entries wanted: Int, submissionPolling: Bool = false, completionPolling: Bool = false,
+    setUpFault: (@Sendable (_ entries: Int) -> Int32)? = nil
+  ) throws(TraceError) {
     ring = .allocate(capacity: 1)
-    isPolled = completionPolling
+    self.submissionPolling = submissionPolling
+    self.completionPolling = completionPolling
     var size = 1
     while size < wanted { size *= 2 }
     var plans: [(UInt32, [String])] = []
@@ -37,7 +49,8 @@ struct Ring: ~Copyable {
       for (flags, names) in plans {
         var parameters = io_uring_params()
         parameters.flags = flags
-        code = -io_uring_queue_init_params(UInt32(size), ring, &parameters)
+        code = setUpFault?(size) ?? 0
+        if code == 0 { code = -io_uring_queue_init_params(UInt32(size), ring, &parameters) }
         if code == 0 {
           made = (size, names)
           break search
@@ -51,10 +64,23 @@ struct Ring: ~Copyable {
       throw TraceError(path: "io_uring", "set it up", errno: code, hint: Self.hint(code))
     }
     (entries, features) = made
+    isPresent = true
   }
 
+  /// No ring.
+  private init() {
+    ring = .allocate(capacity: 1)
+    submissionPolling = false
+    completionPolling = false
+    entries = 0
+    features = []
+    isPresent = false
+  }
+
+  static var absent: Ring { Ring() }
+
   deinit {
-    io_uring_queue_exit(ring)
+    if isPresent { io_uring_queue_exit(ring) }
     ring.deallocate()
   }
 
@@ -97,15 +123,32 @@ struct Ring: ~Copyable {
   }
 
   /// Registers descriptors, −1 for unused places; false when the kernel does not take them.
-  func register(files: [Int32]) -> Bool {
-    files.withUnsafeBufferPointer { io_uring_register_files(ring, $0.baseAddress, UInt32($0.count)) } == 0
+  mutating func register(files: [Int32]) -> Bool {
+    let code = files.withUnsafeBufferPointer { io_uring_register_files(ring, $0.baseAddress, UInt32($0.count)) }
+    if code == 0 { self.files = files }
+    return code == 0
   }
 
   /// Registers memory; the errno when the kernel does not take it.
-  func register(buffers: [UnsafeMutableRawBufferPointer]) -> Int32? {
+  mutating func register(buffers: [UnsafeMutableRawBufferPointer]) -> Int32? {
     let vectors = buffers.map { iovec(iov_base: $0.baseAddress, iov_len: $0.count) }
     let code = io_uring_register_buffers(ring, vectors, UInt32(vectors.count))
+    if code == 0 { self.buffers = buffers }
     return code == 0 ? nil : -code
+  }
+
+  /// Another ring of the same kind with everything registered that is registered here.
+  /// - Throws: also when the kernel does not take what was registered.
+  func remade(entries: Int, setUpFault: (@Sendable (_ entries: Int) -> Int32)?) throws(TraceError) -> Ring {
+    var other = try Ring(
+      entries: entries, submissionPolling: submissionPolling, completionPolling: completionPolling, setUpFault: setUpFault)
+    if !files.isEmpty, !other.register(files: files) {
+      throw TraceError(path: "io_uring", "register files with another ring", errno: errno)
+    }
+    if !buffers.isEmpty, let code = other.register(buffers: buffers) {
+      throw TraceError(path: "io_uring", "register buffers with another ring", errno: code)
+    }
+    return other
   }
 
   // MARK: Submission
@@ -145,7 +188,13 @@ struct Ring: ~Copyable {
     pending = Int(io_uring_sq_ready(ring))
   }
 
-  /// Submits and looks for completions of a polled ring.
+  /// Submits what is pending without waiting.
+  mutating func submit() {
+    io_uring_submit(ring)
+    pending = Int(io_uring_sq_ready(ring))
+  }
+
+  /// Submits what is pending, and lets the kernel finish what it can finish now, without waiting.
   mutating func poll() {
     io_uring_submit_and_get_events(ring)
     pending = Int(io_uring_sq_ready(ring))
@@ -153,9 +202,27 @@ struct Ring: ~Copyable {
 
   // MARK: Completion
 
-  /// Moves completions out of the ring: their user_data and results; the number of them.
-  @inline(__always)
-  func drain(_ userData: UnsafeMutablePointer<UInt64>, _ results: UnsafeMutablePointer<Int32>, limit: Int) -> Int {
-    Int(ctrace_uring_drain(ring, userData, results, UInt32(limit)))
+  /// Completions that were taken: how many, and the bitwise or of their user data and of their flags.
+  struct Drained {
+    var count: Int
+    var allUserData: UInt64
+    var allFlags: UInt32
   }
+
+  /// Moves completions out of the ring.
+  @inline(__always)
+  func drain(_ completions: UnsafeMutablePointer<ctrace_completion>, limit: Int) -> Drained {
+    var userData: UInt64 = 0
+    var flags: UInt32 = 0
+    let count = Int(ctrace_uring_drain(ring, completions, UInt32(limit), &userData, &flags))
+    return Drained(count: count, allUserData: userData, allFlags: flags)
+  }
+
+  /// The completion queue was full; the kernel keeps what did not fit (IORING_FEAT_NODROP).
+  var hasOverflow: Bool {
+    @inline(__always) get { ctrace_uring_has_overflow(ring) != 0 }
+  }
+
+  /// Nothing is to be submitted, and no completion waits.
+  var isDrained: Bool { pending == 0 && io_uring_cq_ready(ring) == 0 && ctrace_uring_needs_enter(ring) == 0 }
 }

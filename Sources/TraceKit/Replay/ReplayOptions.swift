@@ -100,6 +100,8 @@ public struct ReplayOptions: Sendable {
   public var speed = ReplaySpeed.factor(1)
   public var order = ReplayOrder.streams
   public var late = LatePolicy.burst
+  /// At maximum speed with an order that has dependencies: the pauses of recorded threads between their requests are kept.
+  public var keepsThinkTime = false
   /// Most worker threads; nil for one per recorded thread, up to `defaultMaximumWorkers`.
   public var workers: Int?
   public static let defaultMaximumWorkers = 64

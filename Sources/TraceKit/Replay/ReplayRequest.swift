@@ -107,11 +107,14 @@ final class RequestBatch: @unchecked Sendable {
   /// It can be used again when its requests are done.
   var isReusable: Bool { owner == nil }
 
+  /// Whether requests this far from the first one's numbers can stand in a batch.
+  @inline(__always)
+  static func spans(_ numbers: UInt64, _ ordinals: UInt64) -> Bool { numbers <= UInt64(UInt32.max) && ordinals <= UInt64(UInt16.max) }
+
   /// Whether a request with these numbers can stand in it.
   @inline(__always)
   func takes(number: UInt64, ordinal: UInt64) -> Bool {
-    count < Self.capacity
-      && (count == 0 || (number &- firstNumber <= UInt64(UInt32.max) && ordinal &- firstOrdinal <= UInt64(UInt16.max)))
+    count < Self.capacity && (count == 0 || Self.spans(number &- firstNumber, ordinal &- firstOrdinal))
   }
 
   /// Makes the request at `requests[count]` part of the batch.

@@ -18,6 +18,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let tracksInversions: Bool
   /// What `--verify` needs of each slot; nil without it.
   let checks: CheckedSlots?
+  var think: ThinkClock
   /// CLOCK_MONOTONIC of the replay's time 0.
   var anchor: Int64 = 0
 
@@ -76,6 +77,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     schedule = control.schedule
     isTimed = control.isTimed
     tracksInversions = control.tracksInversions
+    think = ThinkClock(isEnabled: control.keepsThinkTime)
   }
 
   deinit { buffers.deallocate() }
@@ -90,7 +92,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         if ctrace_stop_signal() != 0 { break }
         now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
-      control.addProgress(UInt64(claim.range.count))
+      reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
       if ctrace_stop_signal() != 0 { break }
     }
@@ -113,6 +115,12 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         due = late
       }
       tally.pointee.recordSubmission(due: due, submitted: submitted &- anchor)
+    } else if think.isEnabled {
+      let earliest = anchor &+ think.earliest(request)
+      if now < earliest {
+        submitted = control.pacer.wait(until: earliest, from: now)
+        if submitted < earliest { return submitted }
+      }
     }
     if tracksInversions { control.noteSubmission(number) }
     var next = operation(request, number: number, slot: 0)
@@ -125,6 +133,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if log != nil {
       log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
     }
+    think.finish(request, completed: completed &- anchor)
     if let checks {
       checks.end(slot: 0, result: outcome)
       return ctrace_monotonic_ns()
@@ -137,6 +146,12 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   func beginCheck(_ operation: inout IOOperation, _ file: UInt32, number: UInt64, slot: Int) -> Int64 {
     checks!.begin(&operation, slot: slot, target: destinations[Int(file)].primary, request: number)
     return ctrace_monotonic_ns()
+  }
+
+  /// For people who watch.
+  @inline(__always)
+  func reportProgress(_ requests: Int) {
+    control.addProgress(UInt64(requests), errors: tally.pointee.takeNewErrors(), lag: tally.pointee.lastLag)
   }
 
   /// What `--late` makes of a request that is due before now: nil when nothing, its moved due time with `shift`. A dropped one is

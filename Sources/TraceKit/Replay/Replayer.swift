@@ -16,10 +16,16 @@ public final class Replayer {
     public var requests: UInt64
     public var expectedRequests: UInt64?
     public var elapsedNanoseconds: Int64
+    /// Requests that failed.
+    public var errors: UInt64 = 0
+    /// Lag of one of the latest requests; nil at maximum speed.
+    public var lagNanoseconds: Int64?
   }
 
   public let tracePath: String
-  public let options: ReplayOptions
+  /// What the run goes by; an order that the trace cannot give is replaced before it, and the report says so.
+  public private(set) var options: ReplayOptions
+  private var notes: [String] = []
   private let engine: EngineRegistry.Entry
   private let reader: TraceReader
   private let filter: EventFilter
@@ -83,6 +89,9 @@ public final class Replayer {
     if let reason = engine.unavailability() {
       throw TraceError(.unsupported, "--engine \(engine.name): \(reason); 'trace-replay engines' lists what this machine can run")
     }
+    if options.keepsThinkTime, options.speed.isTimed || !options.order.hasDependencies {
+      throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
+    }
     if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
     if options.verifies, !engine.needsTargets || !engine.capabilities.lastingTarget {
       throw TraceError(.usage, "--verify: the engine \(engine.name) has nothing that could be read back")
@@ -109,6 +118,10 @@ public final class Replayer {
     if engine.needsTargets {
       let (taken, _, kept) = try takeSurvey()
       store = kept
+      if options.order == .dependencies, taken.requests > 0, taken.recordedLatencies == 0 {
+        options.order = .streams
+        notes.append("the trace has no latencies: the order 'dependencies' is the same as 'streams'")
+      }
       guard taken.largestRequestBytes <= 4 << 30 else {
         throw TraceError(
           .refused,
@@ -126,8 +139,10 @@ public final class Replayer {
     let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
     let control = ReplayControl(
-      options: options, pacer: options.speed.isTimed ? Pacer.calibrated() : Pacer(marginNanoseconds: 0), payload: payload,
-      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0), targets: targets?.targets ?? [],
+      options: options, pacer: options.speed.isTimed || options.keepsThinkTime ? Pacer.calibrated() : Pacer(marginNanoseconds: 0),
+      payload: payload,
+      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0),
+      writes: (survey?.bytesWritten ?? 0) > 0, targets: targets?.targets ?? [],
       tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
     if options.verifies, let targets, let survey {
       control.verification = try ReplayVerification(
@@ -144,7 +159,7 @@ public final class Replayer {
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
       tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: targets?.targets ?? [],
-      notes: targets?.notes ?? [], cache: cache, verification: verification,
+      notes: notes + (targets?.notes ?? []), cache: cache, verification: verification,
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
   }

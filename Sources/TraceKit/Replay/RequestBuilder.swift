@@ -1,13 +1,18 @@
 /// Turns events into requests, in order, and counts what is not replayed. The survey and the replay use the same one.
 struct RequestBuilder {
   private let filter: EventFilter
+  private let filters: Bool
   private let replayable: [Bool]
+  /// By the raw value of a trace's operation: the kind that replays it, or `notReplayable`.
+  private let kinds: [UInt8]
+  private static let notReplayable = UInt8.max
   private let files: [TraceFile]
   /// The recorded threads of the requests.
   let streams = StreamTable()
   private var lastThread = StreamTable.Thread(processID: Int32.min, threadID: Int32.min)
   private var lastStream: UInt32 = 0
-  private var firstStart: Int64?
+  private var firstStart: Int64 = 0
+  private var hasStarted = false
   private var lastStart: Int64 = 0
   private var loopOffset: Int64 = 0
   private var numberOffset: UInt64 = 0
@@ -36,73 +41,119 @@ struct RequestBuilder {
     unsupported = Set(IOOperation.Kind.allCases).subtracting(engine.capabilities.operations)
     engineName = engine.name
     self.files = files
+    filters = !filter.isEmpty
+    kinds = (UInt8.min...UInt8.max).map { raw in
+      let kind = TraceOperation(rawValue: raw).flatMap { IOOperation.Kind($0) }
+      guard let kind, engine.capabilities.operations.contains(kind) else { return Self.notReplayable }
+      return kind.rawValue
+    }
     replayable = files.map { [.unknown, .regular, .blockDevice].contains($0.kind) }
   }
 
-  /// Whether `batch` can take the request of an event, whatever it is.
+  /// Adds the requests of events to `batch`, as many as it takes; events that are filtered out or not replayed add none. Works on
+  /// local copies, since properties of a class are checked at each access.
+  /// - Parameters:
+  ///   - index: first event that is looked at; the next one afterwards.
+  ///   - firstNumber: number of `events[0]` in the trace.
   @inline(__always)
-  func fits(_ batch: RequestBatch, number: UInt64) -> Bool { batch.takes(number: number &+ numberOffset, ordinal: issued) }
+  mutating func fill(
+    _ batch: RequestBatch, _ events: UnsafePointer<TraceEvent>, _ index: inout Int, count: Int, firstNumber: UInt64
+  ) {
+    let requests = batch.requests
+    var made = batch.count
+    var batchNumber = batch.firstNumber
+    var batchOrdinal = batch.firstOrdinal
+    while index < count, made < RequestBatch.capacity {
+      let number = firstNumber &+ UInt64(index) &+ numberOffset
+      if made == 0 {
+        batchNumber = number
+        batchOrdinal = issued
+      } else if !RequestBatch.spans(number &- batchNumber, issued &- batchOrdinal) {
+        break
+      }
+      if build(events + index, requests + made) {
+        requests[made].numberOffset = UInt32(truncatingIfNeeded: number &- batchNumber)
+        requests[made].ordinalOffset = UInt16(truncatingIfNeeded: issued &- batchOrdinal)
+        made += 1
+        issued &+= 1
+      }
+      index += 1
+    }
+    batch.count = made
+    batch.firstNumber = batchNumber
+    batch.firstOrdinal = batchOrdinal
+  }
 
-  /// Adds the request of an event to `batch`, which must have room; false when the event is filtered out or not replayed. In
-  /// place: a request is too long to be handed about.
+  /// Writes the request of an event to `request`; false when the event is filtered out or not replayed.
   @inline(__always)
-  mutating func build(_ pointer: UnsafePointer<TraceEvent>, number: UInt64, into batch: RequestBatch) -> Bool {
-    let event = pointer.pointee
-    guard filter.wants(event) else { return false }
-    guard let kind = IOOperation.Kind(event.operation) else {
-      skip(event.operation.name)
-      return false
-    }
-    if !unsupported.isEmpty, unsupported.contains(kind) {
-      skip("\(kind.name), which the engine \(engineName) does not do")
-      return false
-    }
-    let file = Int(event.file)
-    guard file < replayable.count else {
-      skip("\(kind.name) of an unknown file")
-      return false
-    }
-    guard replayable[file] else {
-      skip("\(kind.name) on a \(files[file].kind.name)")
-      return false
-    }
-    if event.result < 0, event.result != TraceEvent.unknownResult {
-      skip("\(kind.name) that failed when recorded")
-      return false
-    }
-    if event.flags.contains(.buffered) {
-      skip("\(kind.name) in a user-space buffer")
-      return false
-    }
-    guard let (offset, length) = range(event, kind) else { return false }
-    let flags = event.flags.subtracting(removedFlags).union(addedFlags)
-    let start = event.startNanoseconds
-    if firstStart == nil { firstStart = start }
-    let moved = (kind == .read || kind == .write) && event.result != TraceEvent.unknownResult ? event.result : -1
-    guard
-      var request = ReplayRequest(
-        startNanoseconds: start &- firstStart! &+ loopOffset, offsetBytes: offset, lengthBytes: length, movedBytes: moved,
-        latencyNanoseconds: event.latencyNanoseconds, file: event.file, flags: flags, kind: kind,
-        callFlags: Self.callFlags(flags, kind))
+  private mutating func build(_ event: UnsafePointer<TraceEvent>, _ request: UnsafeMutablePointer<ReplayRequest>) -> Bool {
+    if filters, !filter.wants(event.pointee) { return false }
+    let code = kinds[Int(event.pointee.operation.rawValue)]
+    let file = Int(event.pointee.file)
+    let isPlain = event.pointee.flags.rawValue & TraceEventFlags.buffered.rawValue == 0
+    let result = event.pointee.result
+    guard code < Self.notReplayable, file < replayable.count, replayable[file], isPlain, result >= 0 || result == TraceEvent.unknownResult
     else {
-      skip("\(kind.name) with an odd length above 4 GiB")
+      skip(event.pointee)
       return false
     }
-    request.stream = stream(event)
+    let kind = IOOperation.Kind(rawValue: code).unsafelyUnwrapped
+    let isTransfer = kind == .read || kind == .write
+    var offset = event.pointee.offsetBytes
+    var length = event.pointee.sizeBytes
+    if isTransfer {
+      guard offset <= UInt64(Int64.max), length <= UInt64(Int64.max) &- offset else {
+        skipRange(event.pointee, kind)
+        return false
+      }
+    } else {
+      guard let (other, size) = range(event.pointee, kind) else { return false }
+      (offset, length) = (UInt64(other), UInt64(size))
+    }
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
+    let start = event.pointee.startNanoseconds
+    if issued == 0, !hasStarted { begin(start) }
+    let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1
+    guard
+      var made = ReplayRequest(
+        startNanoseconds: start &- firstStart &+ loopOffset, offsetBytes: Int64(bitPattern: offset), lengthBytes: Int(length),
+        movedBytes: moved, latencyNanoseconds: event.pointee.latencyNanoseconds, file: event.pointee.file,
+        flags: flags, kind: kind, callFlags: Self.callFlags(flags, kind))
+    else {
+      count("\(kind.name) with an odd length above 4 GiB")
+      return false
+    }
+    made.stream = stream(event.pointee.processID, event.pointee.threadID)
+    request.initialize(to: made)
     lastStart = start
-    if event.latencyNanoseconds >= 0 {
-      recordedLatencySum &+= event.latencyNanoseconds
+    if event.pointee.latencyNanoseconds >= 0 {
+      recordedLatencySum &+= event.pointee.latencyNanoseconds
       recordedLatencies &+= 1
     }
-    batch.requests[batch.count] = request
-    batch.add(number: number &+ numberOffset, ordinal: issued)
-    issued &+= 1
     return true
   }
 
+  @inline(never)
+  private mutating func begin(_ start: Int64) {
+    firstStart = start
+    hasStarted = true
+  }
+
+  /// Counts why an event is not replayed.
+  @inline(never)
+  private mutating func skip(_ event: TraceEvent) {
+    let file = Int(event.file)
+    guard let kind = IOOperation.Kind(event.operation) else { return count(event.operation.name) }
+    if unsupported.contains(kind) { return count("\(kind.name), which the engine \(engineName) does not do") }
+    if file >= replayable.count { return count("\(kind.name) of an unknown file") }
+    if !replayable[file] { return count("\(kind.name) on a \(files[file].kind.name)") }
+    if event.result < 0, event.result != TraceEvent.unknownResult { return count("\(kind.name) that failed when recorded") }
+    count("\(kind.name) in a user-space buffer")
+  }
+
   @inline(__always)
-  private mutating func stream(_ event: TraceEvent) -> UInt32 {
-    let thread = StreamTable.Thread(processID: event.processID, threadID: event.threadID)
+  private mutating func stream(_ processID: Int32, _ threadID: Int32) -> UInt32 {
+    let thread = StreamTable.Thread(processID: processID, threadID: threadID)
     if thread == lastThread { return lastStream }
     lastThread = thread
     lastStream = streams.row(thread)
@@ -111,13 +162,14 @@ struct RequestBuilder {
 
   /// Prepares for another pass over the trace, which holds `events` events.
   mutating func nextLoop(events: UInt64) {
-    guard let first = firstStart else { return }
-    let span = lastStart &- first
+    guard hasStarted else { return }
+    let span = lastStart &- firstStart
     // One mean gap between the last request of a pass and the first of the next.
     loopOffset &+= span &+ (issued > 1 ? span / Int64(issued - 1) : 0)
     numberOffset &+= events
   }
 
+  @inline(never)
   private mutating func range(_ event: TraceEvent, _ kind: IOOperation.Kind) -> (Int64, Int)? {
     let limit = UInt64(Int64.max)
     switch kind {
@@ -129,9 +181,14 @@ struct RequestBuilder {
       guard event.offsetBytes <= limit, event.sizeBytes <= limit - event.offsetBytes else { break }
       return (Int64(event.offsetBytes), Int(event.sizeBytes))
     }
-    let known = event.offsetBytes != TraceEvent.unknownOffset && (event.sizeBytes != TraceEvent.unknownSize || kind == .truncate)
-    skip(known ? "\(kind.name) with an offset or size out of range" : "\(kind.name) without offset or size")
+    skipRange(event, kind)
     return nil
+  }
+
+  @inline(never)
+  private mutating func skipRange(_ event: TraceEvent, _ kind: IOOperation.Kind) {
+    let known = event.offsetBytes != TraceEvent.unknownOffset && (event.sizeBytes != TraceEvent.unknownSize || kind == .truncate)
+    count(known ? "\(kind.name) with an offset or size out of range" : "\(kind.name) without offset or size")
   }
 
   /// O_SYNC and O_DSYNC of the recorded descriptor become RWF_SYNC and RWF_DSYNC of the one call.
@@ -143,5 +200,5 @@ struct RequestBuilder {
   }
 
   @inline(never)
-  private mutating func skip(_ reason: String) { notReplayed[reason, default: 0] += 1 }
+  private mutating func count(_ reason: String) { notReplayed[reason, default: 0] += 1 }
 }

@@ -105,34 +105,30 @@ final class RequestProducer: @unchecked Sendable {
     defer { self.builder = builder }
     guard var output = open[0] ?? free(0) else { return false }
     open[0] = nil
-    let events = batch.events
-    let first = batch.firstEvent
-    var made: UInt64 = 0
-    for i in 0..<batch.count {
-      if !builder.fits(output, number: first + UInt64(i)) {
-        if isFirstPass { picture.pointee.add(output.requests, count: output.count) }
-        queues[0].put(output)
-        guard let next = free(0) else { return false }
-        output = next
-      }
-      if builder.build(events + i, number: first + UInt64(i), into: output) { made += 1 }
+    let before = builder.issued
+    var index = 0
+    while true {
+      builder.fill(output, batch.events, &index, count: batch.count, firstNumber: batch.firstEvent)
+      guard index < batch.count else { break }
+      if isFirstPass { picture.pointee.add(output.requests, count: output.count) }
+      queues[0].put(output)
+      guard let next = free(0) else { return false }
+      output = next
     }
-    requests += made
+    requests += builder.issued - before
     open[0] = output
     return true
   }
 
   private func dealToMany(_ batch: EventBatch, _ scratch: RequestBatch) -> Bool {
-    for i in 0..<batch.count {
-      let number = batch.firstEvent + UInt64(i)
-      if !builder.fits(scratch, number: number) {
-        guard distribute(scratch) else { return false }
-        scratch.count = 0
-      }
-      if builder.build(batch.events + i, number: number, into: scratch) { requests += 1 }
+    var index = 0
+    while index < batch.count {
+      scratch.count = 0
+      let before = builder.issued
+      builder.fill(scratch, batch.events, &index, count: batch.count, firstNumber: batch.firstEvent)
+      requests += builder.issued - before
+      guard distribute(scratch) else { return false }
     }
-    guard distribute(scratch) else { return false }
-    scratch.count = 0
     return true
   }
 

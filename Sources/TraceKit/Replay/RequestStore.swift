@@ -53,22 +53,21 @@ extension TraceSurvey {
     var isFirst = true
     while let events = try pipeline.next(isFirst: isFirst) {
       isFirst = false
-      for i in 0..<events.count {
-        let number = events.firstEvent + UInt64(i)
-        if !builder.fits(output, number: number) {
-          survey.add(output)
-          output = store.nextEvent == nil ? store.newBatch() ?? scratch : scratch
-          output.count = 0
-          if output === scratch, store.nextEvent == nil {
-            store.nextEvent = number
-            store.builder = builder
-          }
+      var index = 0
+      while true {
+        builder.fill(output, events.events, &index, count: events.count, firstNumber: events.firstEvent)
+        guard index < events.count else { break }
+        survey.add(output)
+        output = store.nextEvent == nil ? store.newBatch() ?? scratch : scratch
+        output.count = 0
+        if output === scratch, store.nextEvent == nil {
+          store.nextEvent = events.firstEvent + UInt64(index)
+          store.builder = builder
         }
-        _ = builder.build(events.events + i, number: number, into: output)
       }
     }
     survey.add(output)
-    survey.finish(schedule: schedule, requests: builder.issued)
+    survey.finish(schedule: schedule, requests: builder.issued, recordedLatencies: builder.recordedLatencies)
     if store.nextEvent == nil { store.builder = builder }
     return (survey, builder.notReplayed, store)
   }

@@ -2,7 +2,8 @@
 public struct TraceSurvey: Sendable {
   /// Bits of the areas of one file that are read and written, in chunks.
   struct Areas: Sendable {
-    private(set) var chunkBytes: UInt64 = 1 << 20
+    private var chunkShift: UInt64 = 20
+    var chunkBytes: UInt64 { 1 << chunkShift }
     private var words: [UInt64] = []
     static let maximumChunks: UInt64 = 1 << 22
 
@@ -11,9 +12,9 @@ public struct TraceSurvey: Sendable {
     mutating func mark(_ offset: UInt64, _ length: UInt64) {
       guard length > 0 else { return }
       let end = offset &+ length
-      while (end - 1) / chunkBytes >= Self.maximumChunks { coarsen() }
-      let last = Int((end - 1) / chunkBytes)
-      var chunk = Int(offset / chunkBytes)
+      while (end - 1) >> chunkShift >= Self.maximumChunks { coarsen() }
+      let last = Int((end - 1) >> chunkShift)
+      var chunk = Int(offset >> chunkShift)
       if last >> 6 >= words.count { words += repeatElement(0, count: (last >> 6) + 1 - words.count) }
       while chunk <= last {
         words[chunk >> 6] |= 1 << UInt64(chunk & 63)
@@ -27,7 +28,7 @@ public struct TraceSurvey: Sendable {
         half[chunk >> 7] |= 1 << UInt64((chunk >> 1) & 63)
       }
       words = half
-      chunkBytes *= 2
+      chunkShift += 1
     }
 
     var bytes: UInt64 { words.reduce(0) { $0 + UInt64($1.nonzeroBitCount) } * chunkBytes }
@@ -72,6 +73,8 @@ public struct TraceSurvey: Sendable {
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
   public private(set) var durationNanoseconds: Int64 = 0
+  /// Requests whose latency is known.
+  public private(set) var recordedLatencies: UInt64 = 0
   /// Recorded time from the first to the last request.
   public private(set) var recordedNanoseconds: Int64 = 0
 
@@ -90,8 +93,11 @@ public struct TraceSurvey: Sendable {
   }
 
   /// Ends the survey.
-  /// - Parameter requests: number of all requests that were made.
-  mutating func finish(schedule: ReplaySchedule, requests: UInt64) {
+  /// - Parameters:
+  ///   - requests: number of all requests that were made.
+  ///   - recordedLatencies: of how many the latency is known.
+  mutating func finish(schedule: ReplaySchedule, requests: UInt64, recordedLatencies: UInt64) {
+    self.recordedLatencies = recordedLatencies
     guard requests > 0 else { return }
     // The first request is due at 0, and the schedule is monotonic.
     durationNanoseconds = schedule.due(startNanoseconds: recordedNanoseconds, ordinal: requests - 1)

@@ -27,7 +27,9 @@ extension ReplayReport {
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead)) read, \(ByteCount.text(run.bytesWritten)) written, \(ByteCount.text(rate))/s"
     if run.partial { text += "\n            PARTIAL: stopped by a signal" }
-    text += "\n            \(run.errors) errors, \(run.shortTransfers) short transfers"
+    text += "\n            \(run.errors) errors"
+    if let refused = run.submissionErrors, refused > 0 { text += " (\(refused) of them at submission)" }
+    text += ", \(run.shortTransfers) short transfers"
     if run.dropped > 0 { text += ", \(run.dropped) dropped" }
     if run.requests > 0 { text += ", \(DurationText.text(run.cpuNanoseconds / Int64(run.requests))) CPU per request" }
     return text + "\n\n"
@@ -76,6 +78,7 @@ extension ReplayReport {
     }
     if let error = fidelity.interarrivalError { text += ", inter-arrival error \(Decimal.text(error * 100, digits: 2)) %" }
     text += ", \(fidelity.orderInversions) order inversions"
+    if let overlapping = fidelity.overlappingRequests, overlapping > 0 { text += ", \(overlapping) overlapped one in flight" }
     text += "\n            in flight: "
     if let recorded = fidelity.recordedInFlight { text += "\(Decimal.text(recorded, digits: 2)) recorded, " }
     text += "\(Decimal.text(fidelity.replayedInFlight, digits: 2)) replayed\n"

@@ -82,6 +82,7 @@ struct ReportAssembly {
       iodepth: workers * iodepth, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
       cpuNanoseconds: outcome.cpuNanoseconds, requests: requests, iops: (Double(requests) / seconds * 10).rounded() / 10,
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
+      submissionErrors: outcome.results.reduce(0) { $0 + $1.submissionErrors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
       shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0)
   }
@@ -238,6 +239,7 @@ struct ReportAssembly {
     return ReplayReport.Fidelity(
       verdict: !isTimed ? .notApplicable : reasons.isEmpty ? .faithful : .degraded, reasons: reasons,
       lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, orderInversions: outcome.inversions,
+      overlappingRequests: outcome.results.reduce(0) { $0 + $1.overlaps },
       interarrivalError: isTimed && gaps > 0 && dueSpan > 0 ? errorSum / dueSpan : nil, recordedRequests: wanted, issuedRequests: issued,
       recordedInFlight: recordedLatencies > 0 && recordedSpan > 0 ? recordedSum / recordedSpan : nil,
       replayedInFlight: outcome.elapsedNanoseconds > 0 ? serviceSum / Double(outcome.elapsedNanoseconds) : 0, notReplayed: notReplayed)
@@ -262,6 +264,9 @@ struct ReportAssembly {
     var rows = ["seed": String(options.seed), "lag-budget": DurationText.text(options.lagBudgetNanoseconds)]
     for result in outcome.results.prefix(1) { rows.merge(result.conditions) { first, _ in first } }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
+    if options.keepsThinkTime { rows["think-time"] = "kept" }
+    if options.division != .threads { rows["by"] = options.division.rawValue }
+    if !options.cpus.isEmpty { rows["cpus"] = options.cpus.map(String.init).joined(separator: ",") }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
     if options.verifies { rows["verify"] = "yes" }
     if let cache { rows["cache"] = cache }

@@ -1,203 +1,66 @@
-import Glibc
-
-/// The comparison of two reports of the same trace.
+/// The comparison of runs of the same trace: a plain value that holds everything that is shown. Changes are B ÷ A − 1 (0.05 is
+/// five per cent more); docs/comparing.md says what each figure means and how it is computed.
 public struct ReportDiff: Codable, Sendable {
   public static let schemaName = "trace-replay-diff"
-  public static let schemaVersion = "1.0.0"
+  public static let schemaVersion = "2.0.0"
 
-  /// What an interval says about a difference.
-  public enum Verdict: String, Codable, Sendable {
-    /// B is slower by more than the margin.
-    case regression
-    /// B is faster by more than the margin.
-    case improvement
-    /// The difference lies within the margin.
-    case equivalent
-    case inconclusive
-    /// Too few requests for a statement about this quantile.
-    case insufficient
-  }
-  /// One latency quantile of both runs. Changes are B ÷ A − 1.
-  public struct Quantile: Codable, Sendable {
-    public var quantile: String
-    public var aNanoseconds: Int64?
-    public var bNanoseconds: Int64?
-    public var ratio: Double?
-    /// 95 % interval of the change within this pair of runs, and the windows that it rests on; null when insufficient.
-    public var changeLow: Double?
-    public var changeHigh: Double?
-    public var windows: Int?
-    public var verdict: Verdict
+  /// What was compared, for a heading.
+  public struct Side: Codable, Hashable, Sendable {
+    /// What stands for the side: the operand, or engine and target; safe to print.
+    public var name: String
+    /// File names of its runs in the order in which they are paired, safe to print; empty for runs that were not read from files.
+    public var runs: [String]
+    /// `report`, `log` (a trace that a replay wrote) or `recording` (a trace as it was recorded).
+    public var source: Source
+    @Nullable public var engine: String?
+    /// Unix time of the first run in nanoseconds.
+    @Nullable public var createdUnixNanoseconds: Int64?
+
+    public enum Source: String, Codable, Sendable { case report, log, recording }
     enum CodingKeys: String, CodingKey {
-      case quantile
-      case aNanoseconds = "a_ns"
-      case bNanoseconds = "b_ns"
-      case ratio
-      case changeLow = "change_low"
-      case changeHigh = "change_high"
-      case windows, verdict
+      case name, runs, source, engine
+      case createdUnixNanoseconds = "created_unix_ns"
     }
-    public func encode(to encoder: any Encoder) throws {
-      var container = encoder.container(keyedBy: CodingKeys.self)
-      try container.encode(quantile, forKey: .quantile)
-      try container.encode(aNanoseconds, forKey: .aNanoseconds)
-      try container.encode(bNanoseconds, forKey: .bNanoseconds)
-      try container.encode(ratio, forKey: .ratio)
-      try container.encode(changeLow, forKey: .changeLow)
-      try container.encode(changeHigh, forKey: .changeHigh)
-      try container.encode(windows, forKey: .windows)
-      try container.encode(verdict, forKey: .verdict)
-    }
-  }
-  /// One figure of both runs.
-  public struct Total: Codable, Sendable {
-    public var name: String
-    public var a: Double
-    public var b: Double
-    /// B ÷ A; null when A is 0.
-    public var ratio: Double?
-    public func encode(to encoder: any Encoder) throws {
-      var container = encoder.container(keyedBy: CodingKeys.self)
-      try container.encode(name, forKey: .name)
-      try container.encode(a, forKey: .a)
-      try container.encode(b, forKey: .b)
-      try container.encode(ratio, forKey: .ratio)
-    }
-    enum CodingKeys: String, CodingKey { case name, a, b, ratio }
-  }
-  /// A condition in which the runs differ.
-  public struct Difference: Codable, Hashable, Sendable {
-    public var name: String
-    public var a: String
-    public var b: String
   }
 
   public var schema: ReplayReport.Schema
-  /// Which latency the quantiles are of: `service` at maximum speed, `response` when timed.
-  public var latency: String
+  public var a: Side
+  public var b: Side
+  /// Digest of the trace; null when it is not known.
+  @Nullable public var digest: String?
+  /// Method of the intervals of quantiles.
+  public var method: Method
+  /// Pairs of runs that were compared.
+  public var pairs: Int
+  /// A change within this many per cent counts as equivalent.
   public var marginPercent: Double
-  public var digest: String?
+  /// Which latency decides: `service` at maximum speed and against a recording, `response` when timed.
+  public var primary: LatencyKind
+  /// The verdict over the quantiles of the primary latency together (corrected by Holm).
+  public var verdict: Verdict
+  /// Reasons why no verdict counts: an unfaithful or partial replay, failed requests.
+  public var vetoes: [String]
+  /// Conditions in which the runs differ.
   public var differences: [Difference]
   public var totals: [Total]
-  public var quantiles: [Quantile]
-  /// Reasons why the verdicts count for nothing: an unfaithful or partial replay.
-  public var vetoes: [String]
+  /// The primary latency first. At maximum speed there is only service.
+  public var latencies: [Latency]
+  public var gates: [Gate]
+  /// By operation; service latency.
+  public var operations: [Operation]
+  /// Request against request; null without logs.
+  @Nullable public var paired: Paired?
+  /// Trends over the run that were found; empty when it was steady.
+  public var drifts: [Drift]
+  /// Sentences that a reader must know: windows that were left out, conditions that are not known.
+  public var notes: [String]
 
   enum CodingKeys: String, CodingKey {
-    case schema, latency
+    case schema, a, b, digest, method, pairs
     case marginPercent = "margin_percent"
-    case digest, differences, totals, quantiles, vetoes
+    case primary, verdict, vetoes, differences, totals, latencies, gates, operations, paired, drifts, notes
   }
 
-  /// Conditions that make a comparison meaningless, by the name that overrides each of them.
-  public static let refusals = ["trace", "filter", "speed", "order", "loops"]
-
-  /// Compares two reports.
-  /// - Parameters:
-  ///   - allow: names out of `refusals` in which the runs may differ.
-  ///   - marginPercent: a change within it counts as equivalent.
-  /// - Throws: `.refused` when the reports are not comparable.
-  public init(_ a: ReplayReport, _ b: ReplayReport, allow: Set<String> = [], marginPercent: Double = 2) throws(TraceError) {
-    schema = .init(name: Self.schemaName, version: Self.schemaVersion)
-    let basic = Self.conditions(a, b)
-    if let refused = basic.first(where: { Self.refusals.contains($0.name) && !allow.contains($0.name) }) {
-      throw TraceError(
-        .refused,
-        "not comparable: the runs differ in \(refused.name) (\(refused.a) against \(refused.b)); --allow-different \(refused.name) compares them all the same"
-      )
-    }
-    digest = a.trace.digest
-    differences = basic
-    self.marginPercent = marginPercent
-    let isTimed = a.fidelity.verdict != .notApplicable && b.fidelity.verdict != .notApplicable
-    latency = isTimed ? "response" : "service"
-    totals = Self.totals(a, b)
-    quantiles = []
-    vetoes = Self.vetoes(a, "A") + Self.vetoes(b, "B")
-    let pick = isTimed ? \LatencyTriple.response : \LatencyTriple.service
-    let sameWindows = a.windows.map(\.firstRequest) == b.windows.map(\.firstRequest)
-    let pairs =
-      sameWindows
-      ? zip(a.windows, b.windows).map {
-        WindowStatistics.Pair(a: $0.latency[keyPath: pick].histogram, b: $1.latency[keyPath: pick].histogram)
-      } : []
-    for (key, q) in LatencySummary.quantiles {
-      quantiles.append(
-        Self.quantile(key, q, a.latency[keyPath: pick].histogram, b.latency[keyPath: pick].histogram, pairs, margin: marginPercent / 100))
-    }
-  }
-
-  private static func conditions(_ a: ReplayReport, _ b: ReplayReport) -> [Difference] {
-    var found: [Difference] = []
-    func compare(_ name: String, _ a: String?, _ b: String?) {
-      let (a, b) = (a ?? "not known", b ?? "not known")
-      if a != b { found.append(Difference(name: name, a: a, b: b)) }
-    }
-    compare("trace", a.trace.digest ?? "not known", b.trace.digest ?? "not known")
-    if a.trace.digest == nil, b.trace.digest == nil { found.append(Difference(name: "trace", a: "no digest", b: "no digest")) }
-    compare("filter", a.run.filter.isEmpty ? "none" : a.run.filter, b.run.filter.isEmpty ? "none" : b.run.filter)
-    compare("speed", a.run.speed, b.run.speed)
-    compare("order", a.run.order, b.run.order)
-    compare("loops", String(a.run.loops), String(b.run.loops))
-    compare("engine", a.run.engine, b.run.engine)
-    compare("workers", String(a.run.workers), String(b.run.workers))
-    compare("late", a.run.late, b.run.late)
-    compare("host", a.host.hostName, b.host.hostName)
-    compare("kernel", a.host.kernel, b.host.kernel)
-    compare("CPU", a.host.cpuModel, b.host.cpuModel)
-    compare("CPUs", String(a.host.cpuCount), String(b.host.cpuCount))
-    func kinds(_ report: ReplayReport) -> String {
-      Set(report.targets.map { "\($0.kind) on \($0.filesystem ?? "?")" }).sorted().joined(separator: ", ")
-    }
-    compare("targets", kinds(a), kinds(b))
-    func schedulers(_ report: ReplayReport) -> String {
-      report.host.devices.map { "\($0.name) \($0.scheduler ?? "?")" }.joined(separator: ", ")
-    }
-    compare("schedulers", schedulers(a), schedulers(b))
-    compare("tool", a.tool, b.tool)
-    for key in Set(a.options.keys).union(b.options.keys).sorted() where key != "pacing-margin" {
-      compare("--\(key)", a.options[key], b.options[key])
-    }
-    return found
-  }
-
-  private static func totals(_ a: ReplayReport, _ b: ReplayReport) -> [Total] {
-    func total(_ name: String, _ value: (ReplayReport) -> Double) -> Total {
-      let (a, b) = (value(a), value(b))
-      return Total(name: name, a: a, b: b, ratio: a == 0 ? nil : b / a)
-    }
-    return [
-      total("requests") { Double($0.run.requests) }, total("requests/s") { $0.run.iops },
-      total("elapsed_ns") { Double($0.run.elapsedNanoseconds) }, total("bytes_read") { Double($0.run.bytesRead) },
-      total("bytes_written") { Double($0.run.bytesWritten) },
-      total("cpu_ns_per_request") { Double($0.run.cpuNanoseconds) / Double(max(1, $0.run.requests)) },
-      total("errors") { Double($0.run.errors) }, total("short_transfers") { Double($0.run.shortTransfers) },
-    ]
-  }
-
-  private static func vetoes(_ report: ReplayReport, _ name: String) -> [String] {
-    var reasons: [String] = []
-    if report.run.partial { reasons.append("\(name) is partial") }
-    if report.fidelity.verdict == .degraded { reasons.append("\(name) is degraded: " + report.fidelity.reasons.joined(separator: "; ")) }
-    return reasons
-  }
-
-  private static func quantile(
-    _ key: String, _ q: Double, _ a: LatencyHistogram, _ b: LatencyHistogram, _ pairs: [WindowStatistics.Pair], margin: Double
-  ) -> Quantile {
-    let (valueA, valueB) = (a.quantile(q), b.quantile(q))
-    var row = Quantile(quantile: key, aNanoseconds: valueA, bNanoseconds: valueB, verdict: .insufficient)
-    if let valueA, let valueB, valueA > 0 { row.ratio = Double(valueB) / Double(valueA) }
-    // A tail that the run hardly has samples of: 1 − q^n < 0.975.
-    let samples = Double(min(a.count, b.count))
-    guard 1 - pow(q, samples) >= 0.975, let interval = WindowStatistics.interval(pairs, quantile: q) else { return row }
-    let low = exp(interval.mean - interval.halfWidth) - 1
-    let high = exp(interval.mean + interval.halfWidth) - 1
-    row.changeLow = low
-    row.changeHigh = high
-    row.windows = interval.windows
-    row.verdict =
-      low > margin ? .regression : high < -margin ? .improvement : low >= -margin && high <= margin ? .equivalent : .inconclusive
-    return row
-  }
+  /// The latency that decides.
+  public var primaryLatency: Latency? { latencies.first { $0.kind == primary } }
 }

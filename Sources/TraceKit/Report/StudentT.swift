@@ -15,6 +15,13 @@ enum StudentT {
     return (low + high) / 2
   }
 
+  /// P(T > t).
+  static func upperTail(_ t: Double, degreesOfFreedom: Int) -> Double {
+    guard t.isFinite else { return t > 0 ? 0 : 1 }
+    let half = tail(t, degreesOfFreedom) / 2
+    return t >= 0 ? half : 1 - half
+  }
+
   /// P(|T| > t).
   private static func tail(_ t: Double, _ degrees: Int) -> Double {
     let n = Double(degrees)

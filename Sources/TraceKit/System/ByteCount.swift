@@ -12,17 +12,6 @@ public enum ByteCount {
     }
     return "\(Decimal.text(value, digits: value < 10 ? 2 : 1)) \(units[unit])"
   }
-
-  /// The number of bytes in `4096`, `64K`, `64KiB`, `1M`, `2 GiB`; units are powers of 1024. Nil for anything else.
-  public static func bytes(_ text: String) -> UInt64? {
-    let digits = text.prefix { $0.isASCII && $0.isNumber }
-    guard let value = UInt64(digits) else { return nil }
-    let unit = text.dropFirst(digits.count).drop { $0 == " " }.lowercased()
-    if unit.isEmpty || unit == "b" { return value }
-    guard let place = Array("kmgtpe").firstIndex(of: unit.first!), unit.count == 1 || unit.dropFirst() == "ib" else { return nil }
-    let (bytes, overflow) = value.multipliedReportingOverflow(by: 1 << (10 * UInt64(place + 1)))
-    return overflow ? nil : bytes
-  }
 }
 
 /// Decimal numbers without locale.
@@ -39,5 +28,23 @@ public enum Decimal {
     if digits == 0 { return "\(sign)\(whole)" }
     let text = String(fraction)
     return "\(sign)\(whole).\(String(repeating: "0", count: digits - text.count))\(text)"
+  }
+}
+
+extension ByteCount {
+  /// Bytes of `4096`, `512K`, `2MiB`, `1G`, `1.5GiB` (units of 1024, with or without `iB` or `B`); nil for anything else.
+  public static func bytes(_ text: String) -> UInt64? {
+    var digits = Substring(text.uppercased())
+    if digits.hasSuffix("IB") { digits = digits.dropLast(2) } else if digits.hasSuffix("B") { digits = digits.dropLast() }
+    let units: [Character: Double] = ["K": 0x1p10, "M": 0x1p20, "G": 0x1p30, "T": 0x1p40]
+    var scale = 1.0
+    if let unit = digits.last.flatMap({ units[$0] }) {
+      scale = unit
+      digits = digits.dropLast()
+    }
+    guard digits.first != ".", digits.allSatisfy({ ("0"..."9").contains($0) || $0 == "." }), let value = Double(digits),
+      value * scale < 9e18
+    else { return nil }
+    return UInt64(value * scale)
   }
 }

@@ -16,8 +16,8 @@ public struct LatencyHistogram: Hashable, Sendable {
   public init() {}
 
   /// Bucket of a value; negative values count as 0, values of 2^44 ns and more go to the last bucket.
-  @inline(__always)
-  static func bucket(_ nanoseconds: Int64) -> Int {
+  @inlinable @inline(__always)
+  public static func bucket(_ nanoseconds: Int64) -> Int {
     if nanoseconds < 128 { return nanoseconds < 0 ? 0 : Int(nanoseconds) }
     if nanoseconds >= 1 << 44 { return bucketCount - 1 }
     let shift = 56 - nanoseconds.leadingZeroBitCount
@@ -55,7 +55,7 @@ public struct LatencyHistogram: Hashable, Sendable {
       self = other
       return
     }
-    for i in 0..<Self.bucketCount { counts[i] &+= other.counts[i] }
+    for i in Self.bucket(other.smallest)...Self.bucket(other.largest) { counts[i] &+= other.counts[i] }
     count &+= other.count
     sumNanoseconds &+= other.sumNanoseconds
     smallest = min(smallest, other.smallest)
@@ -74,7 +74,7 @@ public struct LatencyHistogram: Hashable, Sendable {
     let rank = max(1, UInt64((q * Double(count)).rounded(.up)))
     if rank >= count { return largest }
     var seen: UInt64 = 0
-    for bucket in 0..<Self.bucketCount where counts[bucket] > 0 {
+    for bucket in Self.bucket(smallest)...Self.bucket(largest) where counts[bucket] > 0 {
       seen &+= counts[bucket]
       if seen >= rank { return min(max(Self.middle(bucket), smallest), largest) }
     }

@@ -66,9 +66,13 @@ extension TraceInformation {
     if let cost = metadata.costPerEventNanoseconds {
       field("cost", "\(Decimal.text(cost, digits: 1)) ns an event, as measured on that host")
     }
+    if let sample = metadata.sample { field("sample", sample.text) }
+    if let piece = metadata.piece { field("piece", "\(piece)") }
+    if let trigger = metadata.trigger { field("trigger", PrintableText.escaped(trigger)) }
     if metadata.anonymized == true { field("paths", "anonymized") }
     if let replayed = metadata.replayedDigest { field("replay of", PrintableText.escaped(replayed)) }
     if let summary = metadata.summary, !summary.isEmpty { field("notes", Self.pairs(summary)) }
+    for (number, line) in ledgerLines.enumerated() { field(number == 0 ? "ledger" : "", line) }
     field("lossless", losslessText)
     field("digest", closing?.digest.hexadecimal ?? "\(summary.totals.digest.hexadecimal) (of what is readable)")
     field("span", spanText)
@@ -90,6 +94,15 @@ extension TraceInformation {
     if let detail = metadata.sourceDetail { parts.append("(\(PrintableText.escaped(detail)))") }
     return parts.joined(separator: " ")
   }
+
+  private var ledgerLines: [String] {
+    if let ledger = metadata.ledger { return ledger.lines }
+    guard Self.recorders.contains(metadata.source) else { return [] }
+    return ["none: " + (closing == nil ? "the recording was cut short" : "the recorder wrote none")]
+  }
+
+  /// Sources whose traces end with a ledger.
+  private static let recorders: Set<String> = ["preload", "syscalls", "block", "bpf"]
 
   private var losslessText: String {
     guard summary.totals.gaps > 0 else { return lossless }
@@ -261,8 +274,15 @@ extension TraceInformation {
       ("cost_per_event_ns", .number(metadata.costPerEventNanoseconds)),
       ("compression_level", .integer(metadata.compressionLevel.map { Int64($0) })), ("anonymized", .boolean(metadata.anonymized)),
       ("replayed_digest", .text(metadata.replayedDigest)), ("summary", Self.table(metadata.summary)),
+      ("sample", metadata.sample.map { Self.sampleJSON($0) } ?? .null), ("piece", .integer(metadata.piece.map { Int64($0) })),
+      ("trigger", .text(metadata.trigger)),
+      ("ledger", metadata.ledger?.json ?? .null),
     ]
     return .object(origin + conditions)
+  }
+
+  private static func sampleJSON(_ sample: SampleRule) -> JSONNode {
+    .object([("unit", .text(sample.unit.rawValue)), ("one_in", .unsigned(sample.oneIn))])
   }
 
   private static func table(_ values: [String: String]?) -> JSONNode {

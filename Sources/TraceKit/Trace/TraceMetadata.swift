@@ -25,6 +25,15 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
   public var replayedDigest: String?
   /// Figures that are known only at the end (coverage, drops by cause, exit status), by name.
   public var summary: [String: String]?
+  /// What a recording saw, missed and cost; nil in traces that no recorder closed.
+  public var ledger: RecordingLedger?
+  /// The recording is of some files or threads only.
+  public var sample: SampleRule?
+  /// Number of this trace among the pieces of one recording, from 1; nil for one that is not in pieces.
+  public var piece: Int?
+
+  /// What made a recorder that keeps the last events in memory write this trace, in words.
+  public var trigger: String?
 
   public init(source: String) { self.source = source }
 
@@ -37,6 +46,6 @@ public struct TraceMetadata: Codable, Hashable, Sendable {
     case compressionLevel = "compression_level"
     case anonymized
     case replayedDigest = "replayed_digest"
-    case summary
+    case summary, ledger, sample, piece, trigger
   }
 }

@@ -98,6 +98,22 @@ public enum GapCause: Int64, CaseIterable, Sendable {
   case damagedBlock = 5
   /// The source format says that it lost events here.
   case source = 6
+  /// Recording stopped before the recorded program did (a size limit).
+  case stopped = 7
+
+  /// The name in ledgers and JSON.
+  public var name: String {
+    switch self {
+    case .unknown: "unknown"
+    case .ringFull: "ring_full"
+    case .collectorFull: "recorder_full"
+    case .killedInCall: "killed_in_call"
+    case .noRing: "no_ring"
+    case .damagedBlock: "damaged_block"
+    case .source: "source"
+    case .stopped: "stopped"
+    }
+  }
 
   /// Words for reports.
   public var explanation: String {
@@ -109,6 +125,7 @@ public enum GapCause: Int64, CaseIterable, Sendable {
     case .noRing: "thread without a ring"
     case .damagedBlock: "damaged block"
     case .source: "lost by the source"
+    case .stopped: "recording stopped"
     }
   }
 }

@@ -15,6 +15,10 @@ public final class TraceWriter {
     public var blockEvents = TraceFormat.maximumBlockEvents
     /// deflate level, 1 (fast) … 9 (small).
     public var compressionLevel: Int32 = TraceWriter.defaultCompressionLevel
+    /// Most bytes of the file; what does not fit is refused, see `isFull`.
+    public var maximumBytes: UInt64?
+    /// What was written before a failure stays; false when the caller removes it. For the message only.
+    public var keepsUnfinished = true
     public init() {}
   }
 
@@ -25,6 +29,13 @@ public final class TraceWriter {
   public private(set) var totals = TraceTotals()
   /// Bytes of the file so far.
   public private(set) var sizeBytes: UInt64 = 0
+  /// The next block would not fit; nothing more is taken.
+  public private(set) var isFull = false
+  /// Bytes of the largest block of events so far, header included.
+  private(set) var largestBlockBytes: UInt64 = 0
+  /// Room that the last metadata block may need, beside the index and the end block.
+  var closingReserveBytes: UInt64 = 0
+  private var maximumBytes: UInt64?
   private let descriptor: Int32
   private let options: Options
   private var metadata: TraceMetadata
@@ -39,7 +50,10 @@ public final class TraceWriter {
   private var index: [TraceIndexEntry] = []
   private var sequence: UInt64 = 0
   private var threads: Set<UInt64> = []
+  /// The different pairs of process and thread so far.
+  var threadKeys: Set<UInt64> { threads }
   private var block: [UInt8] = []
+  private var eventBlock: [UInt8] = []
   private var storedEvents: UInt64 = 0
   private var failed = false
   private var finished = false
@@ -57,6 +71,9 @@ public final class TraceWriter {
     events = .allocate(capacity: capacity)
     try writeAll(Preamble(createdUnixNanoseconds: ctrace_realtime_ns()).encoded())
     try writeMetadata()
+    maximumBytes = options.maximumBytes
+    // The last metadata block has the first one's keys, and a ledger.
+    closingReserveBytes = 2 * sizeBytes + 16_384
   }
 
   deinit {
@@ -94,7 +111,7 @@ public final class TraceWriter {
     return row.id
   }
 
-  /// Adds an event; a full block is written.
+  /// Adds an event; a full block is written. Nothing may be added when `isFull`.
   public func append(_ event: TraceEvent) throws(TraceError) {
     events[eventCount] = event
     eventCount += 1
@@ -105,17 +122,20 @@ public final class TraceWriter {
 
   /// Writes what is pending as a block of its own, so that it survives a crash of the writer.
   public func flush() throws(TraceError) {
+    guard eventCount > 0 || !pendingFiles.isEmpty, !isFull else { return }
+    encodePending()
+    guard hasRoom else {
+      isFull = true
+      return
+    }
     try writeFiles()
     guard eventCount > 0 else { return }
-    if !pendingInOrder { sortPending() }
     let pending = UnsafeBufferPointer(start: events, count: eventCount)
     let firstEvent = totals.events
     let continues = pending[0].startNanoseconds >= latestStart
     if !continues { totals.sorted = false }
     for i in 0..<pending.count { totals.count(pending[i]) }
     latestStart = max(latestStart, pending[pending.count - 1].startNanoseconds)
-    beginBlock()
-    encoder.encode(pending, into: &block)
     for key in encoder.threadDictionary { threads.insert(key) }
     totals.threads = UInt64(threads.count)
     let header = BlockHeader(
@@ -125,7 +145,52 @@ public final class TraceWriter {
     eventCount = 0
     pendingInOrder = true
     lastStart = Int64.min
+    swap(&block, &eventBlock)
+    largestBlockBytes = max(largestBlockBytes, UInt64(block.count))
     try endBlock(header)
+  }
+
+  /// The pending events, sorted, as a block without its header in `eventBlock`.
+  private func encodePending() {
+    guard eventCount > 0 else { return }
+    if !pendingInOrder { sortPending() }
+    swap(&block, &eventBlock)
+    beginBlock()
+    encoder.encode(UnsafeBufferPointer(start: events, count: eventCount), into: &block)
+    swap(&block, &eventBlock)
+  }
+
+  // MARK: The limit
+
+  /// The pending rows and events fit, with what closing the trace takes.
+  private var hasRoom: Bool {
+    guard let maximumBytes else { return true }
+    let rows = pendingFiles.reduce(0) { $0 + UInt64($1.path.count) + 96 }
+    let pending = rows + (eventCount > 0 ? UInt64(eventBlock.count) : 0)
+    return sizeBytes + pending + closingBytes <= maximumBytes
+  }
+
+  /// At most what closing the trace takes.
+  var closingBytes: UInt64 {
+    UInt64((index.count + 8) * TraceFormat.indexEntryBytes + 4 * TraceFormat.blockHeaderBytes) + closingReserveBytes
+  }
+
+  /// The events that did not fit, in order; they and the rows that only they name are forgotten.
+  func takeRefused() -> [TraceEvent] {
+    let refused = Array(UnsafeBufferPointer(start: events, count: eventCount))
+    eventCount = 0
+    pendingInOrder = true
+    lastStart = Int64.min
+    nextFile -= UInt32(pendingFiles.count)
+    totals.files = UInt64(nextFile)
+    pendingFiles.removeAll()
+    return refused
+  }
+
+  /// Lifts the limit for the last blocks, for which room was left.
+  func allowClosing() {
+    isFull = false
+    maximumBytes = nil
   }
 
   /// Adds a metadata block; readers take the last one.
@@ -236,7 +301,7 @@ public final class TraceWriter {
         failed = true
         throw TraceError(
           path: path, "write to it", errno: code,
-          hint: "the \(storedEvents) events before are kept and readable; another folder with -o")
+          hint: (options.keepsUnfinished ? "the \(storedEvents) events before are kept and readable; " : "") + "another folder with -o")
       }
       written += count
     }

@@ -223,7 +223,7 @@ import Testing
     report.worstRequests = nil
     report.recordedIntervals = nil
     report.recordedLatency = nil
-    report.offsetMap = .init(columns: 900, rows: -1, columnNanoseconds: 0, rowBytes: 0, reads: [[1]], writes: [])
+    report.offsetMap = .init(columns: 900, rows: -1, columnNanoseconds: 0, rowBytes: 0, reads: [1], writes: [])
     report.run.elapsedNanoseconds = 0
     report.run.requests = 0
     #expect(report.html().contains("</html>"))
@@ -253,7 +253,7 @@ import Testing
     report.recordedIntervalNanoseconds = .max
     report.trace.durationNanoseconds = .min
     report.worstRequests![0].atNanoseconds = .min
-    report.offsetMap!.reads = [[0, 0, .max], [119, 63, .max], [.max, .max, 1]]
+    report.offsetMap!.reads = [0, 0, .max, 119, 63, .max, .max, .max, 1]
     report.offsetMap!.rowBytes = .max
     report.offsetMap!.columnNanoseconds = .max
     report.sizeClasses[0].requests = .max

@@ -113,7 +113,6 @@ struct RequestBuilder {
     let start = event.pointee.startNanoseconds
     if issued == 0, !hasStarted { begin(start) }
     let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1
-    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     guard
       var made = ReplayRequest(
         startNanoseconds: start &- firstStart &+ loopOffset, offsetBytes: Int64(bitPattern: offset), lengthBytes: Int(length),

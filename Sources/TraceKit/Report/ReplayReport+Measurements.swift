@@ -176,10 +176,10 @@ extension ReplayReport {
     public var columnNanoseconds: Int64
     /// Bytes of a row.
     public var rowBytes: UInt64
-    /// Filled cells of the reads: column, row, number of requests.
-    public var reads: [[UInt64]]
-    /// Filled cells of the writes and other changes: column, row, number of requests.
-    public var writes: [[UInt64]]
+    /// Filled cells of the reads, three numbers each: column, row, requests. Flat, since thousands of small arrays take long to write.
+    public var reads: [UInt64]
+    /// Filled cells of the writes and other changes: column, row, requests.
+    public var writes: [UInt64]
 
     /// The most that a grid may have.
     public static let maximumColumns = 120
@@ -200,7 +200,7 @@ extension ReplayReport.OffsetGrid {
     guard !map.isEmpty else { return nil }
     let (reads, writes) = (map.cells(writes: false), map.cells(writes: true))
     let all = reads + writes
-    func triples(_ cells: [OffsetMap.Cell]) -> [[UInt64]] { cells.map { [UInt64($0.column), UInt64($0.row), $0.count] } }
+    func triples(_ cells: [OffsetMap.Cell]) -> [UInt64] { cells.flatMap { [UInt64($0.column), UInt64($0.row), $0.count] } }
     self.init(
       columns: (all.map(\.column).max() ?? 0) + 1, rows: (all.map(\.row).max() ?? 0) + 1,
       columnNanoseconds: Int64(clamping: UInt64(1) << map.columnShift), rowBytes: UInt64(1) << map.rowShift, reads: triples(reads),

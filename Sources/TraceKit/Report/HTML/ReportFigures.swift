@@ -365,10 +365,10 @@ struct OffsetPicture {
     rows = grid.rows
     columnNanoseconds = grid.columnNanoseconds
     rowBytes = grid.rowBytes
-    func counts(_ cells: [[UInt64]]) -> [UInt64] {
+    func counts(_ cells: [UInt64]) -> [UInt64] {
       var counts = [UInt64](repeating: 0, count: grid.columns * grid.rows)
-      for cell in cells where cell.count == 3 && cell[0] < UInt64(grid.columns) && cell[1] < UInt64(grid.rows) {
-        counts[Int(cell[0]) * grid.rows + Int(cell[1])] &+= cell[2]
+      for i in stride(from: 0, to: cells.count - 2, by: 3) where cells[i] < UInt64(grid.columns) && cells[i + 1] < UInt64(grid.rows) {
+        counts[Int(cells[i]) * grid.rows + Int(cells[i + 1])] &+= cells[i + 2]
       }
       return counts
     }

@@ -23,6 +23,8 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
   @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
+  @Option(help: "How descriptors and completions are waited for: auto (io_uring where the kernel has it), epoll or io_uring.")
+  var eventLoop = EventLoopChoice.automatic
   @Option(
     help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
     transform: parseSize)
@@ -101,6 +103,7 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
+    options.engineOptions.eventLoop = eventLoop
     options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
@@ -129,6 +132,7 @@ struct ReplayArguments: ParsableArguments {
 
 extension ReplayOrder: ExpressibleByArgument {}
 extension TargetWrap: ExpressibleByArgument {}
+extension EventLoopChoice: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
 extension WorkerDivision: ExpressibleByArgument {}
 

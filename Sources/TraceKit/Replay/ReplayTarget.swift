@@ -5,7 +5,7 @@ public struct ReplayTarget: Sendable {
   var descriptor: Int32 = -1
   /// The same with O_DIRECT, where recorded requests had it and the target takes it.
   var directDescriptor: Int32 = -1
-  /// What O_DIRECT asks of offsets and lengths: the logical block size.
+  /// What O_DIRECT asks of offsets and lengths: STATX_DIOALIGN, or the logical block size; 512 where neither is known.
   var directAlignmentBytes: UInt32 = 512
   public var isBlockDevice = false
   public var sizeBytes: UInt64 = 0

@@ -248,8 +248,8 @@ extension ReplayWorker where Engine: ~Copyable {
         row.pointee.request, number: row.pointee.number, submitted: row.pointee.submitted &- anchor,
         completed: completed &- anchor, result: result)
     }
-    if let checks { checks.end(slot: Int(slot), result: result) }
     if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
+    if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
   }
 }

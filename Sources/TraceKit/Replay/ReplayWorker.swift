@@ -16,9 +16,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let schedule: ReplaySchedule
   let isTimed: Bool
   let tracksInversions: Bool
+  var think: ThinkClock
   /// What `--verify` needs of each slot; nil without it.
   let checks: CheckedSlots?
-  var think: ThinkClock
   /// CLOCK_MONOTONIC of the replay's time 0.
   var anchor: Int64 = 0
 
@@ -141,17 +141,17 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     return completed
   }
 
+  /// For people who watch.
+  @inline(__always)
+  func reportProgress(_ requests: Int) {
+    control.addProgress(UInt64(requests), errors: tally.pointee.takeNewErrors(), lag: tally.pointee.lastLag)
+  }
+
   /// `--verify`: makes the data of a write, and remembers the request. Returns the time, so that this is no part of its latency.
   @inline(never)
   func beginCheck(_ operation: inout IOOperation, _ file: UInt32, number: UInt64, slot: Int) -> Int64 {
     checks!.begin(&operation, slot: slot, target: destinations[Int(file)].primary, request: number)
     return ctrace_monotonic_ns()
-  }
-
-  /// For people who watch.
-  @inline(__always)
-  func reportProgress(_ requests: Int) {
-    control.addProgress(UInt64(requests), errors: tally.pointee.takeNewErrors(), lag: tally.pointee.lastLag)
   }
 
   /// What `--late` makes of a request that is due before now: nil when nothing, its moved due time with `shift`. A dropped one is

@@ -90,9 +90,8 @@ struct RequestBuilder {
     if filters, !filter.wants(event.pointee) { return false }
     let code = kinds[Int(event.pointee.operation.rawValue)]
     let file = Int(event.pointee.file)
-    let isPlain = event.pointee.flags.rawValue & TraceEventFlags.buffered.rawValue == 0
     let result = event.pointee.result
-    guard code < Self.notReplayable, file < replayable.count, replayable[file], isPlain, result >= 0 || result == TraceEvent.unknownResult
+    guard code < Self.notReplayable, file < replayable.count, replayable[file], result >= 0 || result == TraceEvent.unknownResult
     else {
       skip(event.pointee)
       return false
@@ -110,10 +109,10 @@ struct RequestBuilder {
       guard let (other, size) = range(event.pointee, kind) else { return false }
       (offset, length) = (UInt64(other), UInt64(size))
     }
-    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     let start = event.pointee.startNanoseconds
     if issued == 0, !hasStarted { begin(start) }
     let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     guard
       var made = ReplayRequest(
         startNanoseconds: start &- firstStart &+ loopOffset, offsetBytes: Int64(bitPattern: offset), lengthBytes: Int(length),
@@ -147,8 +146,7 @@ struct RequestBuilder {
     if unsupported.contains(kind) { return count("\(kind.name), which the engine \(engineName) does not do") }
     if file >= replayable.count { return count("\(kind.name) of an unknown file") }
     if !replayable[file] { return count("\(kind.name) on a \(files[file].kind.name)") }
-    if event.result < 0, event.result != TraceEvent.unknownResult { return count("\(kind.name) that failed when recorded") }
-    count("\(kind.name) in a user-space buffer")
+    count("\(kind.name) that failed when recorded")
   }
 
   @inline(__always)

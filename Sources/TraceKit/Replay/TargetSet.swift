@@ -205,7 +205,8 @@ final class TargetSet {
       targets[id].directAlignmentBytes = alignment
       let bits = survey.files[id].directBits | UInt64(targets[id].placement.offsetBytes)
       if bits & UInt64(alignment - 1) != 0 {
-        add("some requests with O_DIRECT are not aligned to the targets' \(alignment) bytes: those go through the page cache")
+        add(
+          "some requests with O_DIRECT are not multiples of the targets' block size of \(alignment) bytes: those go through the page cache")
       }
       return
     }

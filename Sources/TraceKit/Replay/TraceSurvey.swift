@@ -135,6 +135,6 @@ public struct TraceSurvey: Sendable {
     }
     file.requests += 1
     file.flags.formUnion(request.flags)
-    if request.flags.contains(.direct) { file.directBits |= offset | length }
+    if request.flags.contains(.direct), request.kind == .read || request.kind == .write { file.directBits |= offset | length }
   }
 }

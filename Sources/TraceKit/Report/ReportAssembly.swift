@@ -37,6 +37,8 @@ struct ReportAssembly {
       report.offsetMap = ReplayReport.OffsetGrid(picture.offsets)
       report.recordedIntervals = ReplayReport.RecordedInterval.rows(picture.series)
       report.recordedIntervalNanoseconds = picture.series.intervalNanoseconds
+      let latency = picture.series.latency
+      if latency.count > 0 { report.recordedLatency = LatencySummary(latency) }
     }
     return report
   }

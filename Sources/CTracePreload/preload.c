@@ -39,16 +39,24 @@ REAL_FUNCTIONS(DEFINE_REAL)
 
 static int raw_clock_gettime(clockid_t clock, struct timespec *time) { return (int)RAW(SYS_clock_gettime, clock, time); }
 int (*real_clock_gettime)(clockid_t, struct timespec *) = raw_clock_gettime;
-static long first_syscall(long number, ...) {
+static long with_errno(long result) {
+  if (result >= 0 || result <= -4096) return result;
+  errno = (int)-result;
+  return -1;
+}
+static long raw_syscall(long number, ...) {
   va_list list;
   va_start(list, number);
   long a[6];
   for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
   va_end(list);
-  resolve_all();
-  return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  return with_errno(RAW(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
-long (*real_syscall)(long, ...) = first_syscall;
+long (*real_syscall)(long, ...) = raw_syscall;
+#define DEFINE_EARLY(type, name, parameters, numbers)                                     \
+  static type raw_##name parameters { return (type)with_errno(RAW numbers); }             \
+  type(*real_##name) parameters = raw_##name;
+EARLY_FUNCTIONS(DEFINE_EARLY)
 static void raw_exit(int status) {
   for (;;) RAW(SYS_exit_group, status);
 }
@@ -68,6 +76,9 @@ static void resolve_all(void) {
   found = dlsym(RTLD_NEXT, #name);                 \
   real_##name = (type(*) parameters)(found ? found : (void *)missing_function);
   REAL_FUNCTIONS(RESOLVE)
+#define RESOLVE_EARLY(type, name, parameters, numbers) \
+  if ((found = dlsym(RTLD_NEXT, #name))) real_##name = (type(*) parameters)found;
+  EARLY_FUNCTIONS(RESOLVE_EARLY)
   if ((found = dlsym(RTLD_NEXT, "syscall"))) real_syscall = (long (*)(long, ...))found;
   if ((found = dlsym(RTLD_NEXT, "_exit"))) real__exit = (void (*)(int))found;
   if ((found = dlsym(RTLD_NEXT, "closefrom"))) real_closefrom = (void (*)(int))found;
@@ -406,6 +417,7 @@ __attribute__((constructor(101))) static void attach(void) {
     if (descriptions_prepare() && map_session()) {
       watch_forks();
       attach_session();
+      record_numbers();
       announce_inherited_files();
       streams_prepare();
       __atomic_fetch_add(&session->processes_attached, 1, __ATOMIC_RELAXED);

@@ -77,7 +77,6 @@ char *append_number(char *at, uint32_t number);
 // ---- The functions that are wrapped -------------------------------------------------------------------------------
 
 #define REAL_FUNCTIONS(X)                                                                                            \
-  X(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n))                                                          \
   X(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n))                                                   \
   X(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))                                           \
   X(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at))                                    \
@@ -118,8 +117,6 @@ char *append_number(char *at, uint32_t number);
   X(int, fallocate, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))                                        \
   X(int, posix_fallocate, (int fd, off_t at, off_t n), (fd, at, n))                                                  \
   X(off_t, lseek, (int fd, off_t at, int whence), (fd, at, whence))                                                  \
-  X(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                      \
-  X(int, openat, (int folder, const char *path, int flags, mode_t mode), (folder, path, flags, mode))                \
   X(int, __open_2, (const char *path, int flags), (path, flags))                                                     \
   X(int, __openat_2, (int folder, const char *path, int flags), (folder, path, flags))                               \
   X(int, creat, (const char *path, mode_t mode), (path, mode))                                                       \
@@ -128,7 +125,6 @@ char *append_number(char *at, uint32_t number);
   X(int, mkstemps, (char *path, int suffix), (path, suffix))                                                         \
   X(int, mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))                                      \
   X(int, memfd_create, (const char *name, unsigned flags), (name, flags))                                            \
-  X(int, close, (int fd), (fd))                                                                                      \
   X(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags))                              \
   X(int, dup, (int fd), (fd))                                                                                        \
   X(int, dup2, (int fd, int to), (fd, to))                                                                           \
@@ -142,8 +138,6 @@ char *append_number(char *at, uint32_t number);
   X(int, remove, (const char *path), (path))                                                                         \
   X(int, link, (const char *from, const char *to), (from, to))                                                       \
   X(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))               \
-  X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at), (p, n, protection, flags, fd, at)) \
-  X(int, munmap, (void *p, size_t n), (p, n))                                                                        \
   X(int, aio_read, (struct aiocb *request), (request))                                                                 \
   X(int, aio_write, (struct aiocb *request), (request))                                                                \
   X(int, aio_fsync, (int operation, struct aiocb *request), (operation, request))                                      \
@@ -180,7 +174,6 @@ char *append_number(char *at, uint32_t number);
   X(ssize_t, getdelim, (char **line, size_t *room, int delimiter, FILE *stream), (line, room, delimiter, stream))       \
   X(int, vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                             \
   X(int, __isoc99_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
-  X(int, __isoc23_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
   X(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                         \
   X(size_t, fwrite_unlocked, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                \
   X(int, fputs, (const char *text, FILE *stream), (text, stream))                                                       \
@@ -207,8 +200,20 @@ char *append_number(char *at, uint32_t number);
   X(pid_t, fork, (void), ())                                                                                         \
   X(pid_t, _Fork, (void), ())
 
+/// Those that an allocator calls while it begins. It must not be entered again then, as dlsym and dlopen may do, so until libc's
+/// functions have been looked up these are system calls.
+#define EARLY_FUNCTIONS(X)                                                                                             \
+  X(ssize_t, read, (int fd, void *p, size_t n), (SYS_read, fd, p, n))                                                  \
+  X(int, open, (const char *path, int flags, mode_t mode), (SYS_openat, AT_FDCWD, path, flags, mode))                  \
+  X(int, openat, (int folder, const char *path, int flags, mode_t mode), (SYS_openat, folder, path, flags, mode))      \
+  X(int, close, (int fd), (SYS_close, fd))                                                                             \
+  X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at),                                    \
+    (SYS_mmap, p, n, protection, flags, fd, at))                                                                       \
+  X(int, munmap, (void *p, size_t n), (SYS_munmap, p, n))
+
 #define DECLARE_REAL(type, name, parameters, arguments) extern type(*real_##name) parameters;
 REAL_FUNCTIONS(DECLARE_REAL)
+EARLY_FUNCTIONS(DECLARE_REAL)
 #undef DECLARE_REAL
 extern void (*real__exit)(int status);
 extern void (*real_closefrom)(int first);
@@ -339,6 +344,8 @@ void after_fork_in_child(void);
 /// Waits for room or counts a drop, as the session says. True when a slot may be tried again.
 bool ring_is_full(struct trace_ring *ring, uint64_t start_ns, bool definition);
 void attach_session(void);
+/// From here on system calls by number go through the wrappers.
+void record_numbers(void);
 /// Notes a program that is about to be started when this library won't be loaded into it.
 void examine_program(int folder, const char *path);
 void note_escape(uint32_t reason, const char *path);

@@ -276,7 +276,7 @@ __asm__(
 #endif
 
 /// The numbers that `syscall` records (1), and those that make a child (2): positions are shared with it from then on.
-__attribute__((used)) uint8_t recorded_numbers[512] = {
+static const uint8_t wanted_numbers[512] = {
     [SYS_read] = 1, [SYS_write] = 1, [SYS_pread64] = 1, [SYS_pwrite64] = 1, [SYS_readv] = 1, [SYS_writev] = 1,
     [SYS_preadv] = 1, [SYS_pwritev] = 1, [SYS_preadv2] = 1, [SYS_pwritev2] = 1, [SYS_fsync] = 1, [SYS_fdatasync] = 1,
     [SYS_ftruncate] = 1, [SYS_fallocate] = 1, [SYS_lseek] = 1, [SYS_openat] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
@@ -291,6 +291,10 @@ __attribute__((used)) uint8_t recorded_numbers[512] = {
     [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1, [SYS_link] = 1,
 #endif
 };
+
+/// Empty until the process is attached.
+__attribute__((used)) uint8_t recorded_numbers[512];
+void record_numbers(void) { memcpy(recorded_numbers, wanted_numbers, sizeof recorded_numbers); }
 
 /// A call by number goes through the wrapper of its function, which ends in the same system call.
 __attribute__((used)) long syscall_recorded(long number, ...) {

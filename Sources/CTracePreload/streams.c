@@ -344,6 +344,12 @@ extern int plain_vscanf(const char *, va_list) __asm__("vscanf");
 #define real_plain_vfscanf real_vfscanf
 WRAP_SCANNING(plain_vfscanf, plain_fscanf, plain_scanf, plain_vscanf)
 WRAP_SCANNING(__isoc99_vfscanf, __isoc99_fscanf, __isoc99_scanf, __isoc99_vscanf)
+// glibc 2.38 and newer; where it is missing no program calls it.
+static int real___isoc23_vfscanf(FILE *stream, const char *format, va_list list) {
+  static int (*real)(FILE *, const char *, va_list);
+  if (!real && !(real = find_function("__isoc23_vfscanf", "libc.so.6"))) return real_vfscanf(stream, format, list);
+  return real(stream, format, list);
+}
 WRAP_SCANNING(__isoc23_vfscanf, __isoc23_fscanf, __isoc23_scanf, __isoc23_vscanf)
 
 // ---- Writing ----------------------------------------------------------------------------------------------------------------

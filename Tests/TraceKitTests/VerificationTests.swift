@@ -61,6 +61,8 @@ import Testing
         options: options(engine) {
           $0.order = order
           $0.workers = 3
+          // More in flight, and everything overlaps something.
+          if engine.contains("io") { $0.engineOptions.iodepth = 2 }
         }
       ).run()
       let found = try #require(report.verification)

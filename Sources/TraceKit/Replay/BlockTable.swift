@@ -145,6 +145,23 @@ final class BlockTable: @unchecked Sendable {
     memset(rows + first, 0, count * stride)
   }
 
+  /// The same while writes may be in flight: their rows stay, and what they leave is not known.
+  func forgetIdle(_ target: Int, from block: Int) {
+    var next = block
+    while let first = nextTouched(target, from: next) {
+      next = min(blockCount(target), first + 4096)
+      for i in first..<next {
+        let row = row(target, i)
+        if row.pointee.writers > 0 {
+          row.pointee.isContested = true
+          row.pointee.state = .unknown
+        } else if row.pointee.state != .untouched {
+          row.pointee.state = .untouched
+        }
+      }
+    }
+  }
+
   /// The piece of a row, made at first use; nil when there is no room for more.
   func piece(_ row: UnsafeMutablePointer<Row>) -> UnsafeMutableRawPointer? {
     if row.pointee.piece == 0 {

@@ -19,6 +19,8 @@ final class ReplayVerification: @unchecked Sendable {
     /// When a truncation or discard last began or ended, and how many are under way.
     var barrierTick: UInt64 = 0
     var barriers: UInt64 = 0
+    /// Writes in flight.
+    var writers: UInt64 = 0
     /// When a write last began or ended.
     var writeTick: UInt64 = 0
     /// Untouched blocks from here on hold zeros (twice the block's number), or are not known (and 1): what truncation leaves.
@@ -93,6 +95,7 @@ final class ReplayVerification: @unchecked Sendable {
   }
   private func barrierTick(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.barrierTick)) }
   private func barriers(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.barriers)) }
+  private func writers(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.writers)) }
   private func writeTick(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.writeTick)) }
 
   /// A write of the target begins or ends.
@@ -101,6 +104,13 @@ final class ReplayVerification: @unchecked Sendable {
     pthread_mutex_lock(lock)
     if tick > ctrace_load_relaxed64(writeTick(target)) { ctrace_store_release64(writeTick(target), tick) }
     pthread_mutex_unlock(lock)
+  }
+
+  /// Whether a truncation or discard of the target was under way since `start`. Asked under the lock of a block: they change rows
+  /// under it, after having announced themselves.
+  @inline(__always)
+  private func isDisturbed(_ target: Int, since start: UInt64) -> Bool {
+    ctrace_load_acquire64(barriers(target)) > 0 || ctrace_load_acquire64(barrierTick(target)) > start
   }
 
   /// Whether no write of the target began or ended since `start`, and nothing else that changes it as a whole is under way.
@@ -142,6 +152,7 @@ final class ReplayVerification: @unchecked Sendable {
       if let buffer = operation.buffer {
         stamps.fill(buffer, target: target, offset: operation.offsetBytes, length: operation.lengthBytes, request: request)
       }
+      _ = ctrace_fetch_add64(writers(target), 1)
       noteWrite(target, tick)
       eachBlock(target, operation.offsetBytes, operation.lengthBytes) { row, _, _ in
         if row.pointee.writers == 0 { row.pointee.isContested = false } else { row.pointee.isContested = true }
@@ -171,10 +182,9 @@ final class ReplayVerification: @unchecked Sendable {
 
   private func check(_ operation: IOOperation, _ target: Int, _ start: UInt64, _ moved: Int, _ found: inout VerificationResult) {
     guard let buffer = operation.buffer else { return }
-    let isDisturbed = ctrace_load_acquire64(barriers(target)) > 0 || ctrace_load_acquire64(barrierTick(target)) > start
     let offset = operation.offsetBytes
     eachBlock(target, offset, moved) { row, block, range in
-      guard !isDisturbed, row.pointee.writers == 0, row.pointee.tick <= start else {
+      guard !isDisturbed(target, since: start), row.pointee.writers == 0, row.pointee.tick <= start else {
         found.readBlocksNotChecked += 1
         return
       }
@@ -193,13 +203,12 @@ final class ReplayVerification: @unchecked Sendable {
   private func endWrite(_ operation: IOOperation, _ target: Int, _ request: UInt64, _ start: UInt64, _ moved: Int) {
     let tick = nextTick()
     noteWrite(target, tick)
-    let isDisturbed = ctrace_load_acquire64(barriers(target)) > 0 || ctrace_load_acquire64(barrierTick(target)) > start
     let movedEnd = Int(operation.offsetBytes) + moved
     eachBlock(target, operation.offsetBytes, operation.lengthBytes) { row, block, range in
       row.pointee.tick = tick
       if row.pointee.writers > 0 { row.pointee.writers -= 1 }
       let written = range.lowerBound..<max(range.lowerBound, min(range.upperBound, movedEnd - block * Self.block))
-      if row.pointee.isContested || row.pointee.writers > 0 || isDisturbed {
+      if row.pointee.isContested || row.pointee.writers > 0 || isDisturbed(target, since: start) {
         row.pointee.state = .unknown
       } else if written.count == Self.block {
         row.pointee.request = request
@@ -209,6 +218,7 @@ final class ReplayVerification: @unchecked Sendable {
         if written.count < range.count { mix(row, target, block, written.upperBound..<range.upperBound, nil) }
       }
     }
+    _ = ctrace_fetch_add64(writers(target), UInt64.max)
   }
 
   /// Makes bytes of a block what `fill` gives for the whole block; not known without it.
@@ -260,7 +270,13 @@ final class ReplayVerification: @unchecked Sendable {
     let inside = Int(offset) % Self.block
     if inside > 0 { setZero(target, offset, Self.block - inside, start, isKnown: true) }
     let first = (Int(offset) + Self.block - 1) / Self.block
-    table.forget(target, from: first)
+    for i in 0..<Self.lockCount { pthread_mutex_lock(locks + i) }
+    if ctrace_load_acquire64(writers(target)) > 0 {
+      table.forgetIdle(target, from: first)
+    } else {
+      table.forget(target, from: first)
+    }
+    for i in 0..<Self.lockCount { pthread_mutex_unlock(locks + i) }
     let old = targets[target].tail
     // Whether a write came before or after it is not known when both were under way; asked after the rows are gone, so that none
     // is forgotten that ended meanwhile.

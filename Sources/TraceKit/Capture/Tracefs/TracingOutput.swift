@@ -44,7 +44,7 @@ struct TracingOutput {
     let output = try RecordingOutput(
       path: options.output, metadata: metadata, options: writerOptions, long: options.long, epochNanoseconds: epochNanoseconds)
     self.output = output
-    queue = CaptureQueue(limitBytes: options.long.bufferBytes)
+    queue = CaptureQueue(limitBytes: options.long.queueBytes)
     let flag = StopFlag()
     stopped = flag
     recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { flag.set() }

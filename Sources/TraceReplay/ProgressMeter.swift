@@ -9,6 +9,11 @@ final class ProgressMeter {
 
   func show(_ progress: Replayer.Progress) {
     guard enabled, progress.elapsedNanoseconds > 0 else { return }
+    switch progress.phase {
+    case .running: break
+    case .filling(let done, let all): return write("filling scratch files: \(ByteCount.text(done)) of \(ByteCount.text(all))")
+    case .verifying(let done): return write("verifying what was written: \(ByteCount.text(done))")
+    }
     let seconds = Double(progress.elapsedNanoseconds) / 1e9
     var line = "\(progress.requests)"
     if let expected = progress.expectedRequests { line += " of \(expected)" }
@@ -19,6 +24,10 @@ final class ProgressMeter {
       let left = seconds / Double(progress.requests) * Double(expected - progress.requests)
       line += ", about \(Decimal.text(left, digits: 0)) s left"
     }
+    write(line)
+  }
+
+  private func write(_ line: String) {
     StandardError.write("\r\u{1b}[K\(line)")
     shown = true
   }

@@ -33,8 +33,26 @@ struct ReplayArguments: ParsableArguments {
     help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
     transform: parseDuration)
   var idleRelease: Int64 = EngineOptions().idleReleaseNanoseconds
-  @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
+  @Option(
+    help: ArgumentHelp(
+      "A target for a recorded path or for all paths below one; several may share one file or device, each with an ,offset=BYTES of its own; repeatable.",
+      valueName: "recorded=target[,offset=bytes]"))
   var map: [String] = []
+  @Option(help: ArgumentHelp("Add this to every offset.", valueName: "bytes"), transform: parseSize) var offset: UInt64 = 0
+  @Option(help: "Requests beyond the end of an existing target: error, modulo (start again) or scale (all offsets shrink).")
+  var wrap = TargetWrap.error
+  @Flag(
+    help:
+      "Check what reads bring during the run, and what was written after it; exit with 1 when something else is there. Data are made and compared outside the measured times, yet slow the run down."
+  )
+  var verify = false
+  @Flag(help: "Every request with O_DIRECT, whatever was recorded.") var direct = false
+  @Flag(help: "No request with O_DIRECT.") var buffered = false
+  @Flag(help: "Every write synchronous, as with O_SYNC.") var sync = false
+  @Flag(help: "Evict the targets from the page cache first.") var cold = false
+  @Option(help: ArgumentHelp("system: drop the page cache of the whole machine first; needs root.", valueName: "what"))
+  var dropCaches: String?
+  @Option(help: ArgumentHelp("How well written data compresses.", valueName: "percent")) var compressible = 0
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
   @Flag(help: "Keep the scratch files and say where they are.") var keepScratch = false
   @Flag(help: "Permit writing to targets that existed before. Their content is lost.") var allowWrites = false
@@ -57,6 +75,14 @@ struct ReplayArguments: ParsableArguments {
     for rule in map where !rule.contains("=") || rule.hasPrefix("=") || rule.hasSuffix("=") {
       throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
     }
+    for rule in map where parseRule(rule) == nil {
+      throw ValidationError("--map \(PrintableText.escaped(rule)): the offset is a size, as in ,offset=1GiB")
+    }
+    if direct, buffered { throw ValidationError("--direct and --buffered exclude each other") }
+    if let dropCaches, dropCaches != "system" {
+      throw ValidationError("--drop-caches \(PrintableText.escaped(dropCaches)): only 'system' is known; --cold evicts the targets only")
+    }
+    if !(0...100).contains(compressible) { throw ValidationError("--compressible \(compressible): 0 to 100") }
     if let from, let to, from >= to { throw ValidationError("--from must lie before --to") }
   }
 
@@ -76,8 +102,8 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
-    options.engineOptions.eventLoop = eventLoop
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
+    options.engineOptions.eventLoop = eventLoop
     options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
@@ -87,10 +113,15 @@ struct ReplayArguments: ParsableArguments {
     options.loops = loops
     options.seed = seed
     options.targets.target = target
-    options.targets.map = map.map { rule in
-      let separator = rule.firstIndex(of: "=")!
-      return (String(rule[..<separator]), String(rule[rule.index(after: separator)...]))
-    }
+    options.verifies = verify
+    options.compressiblePercent = compressible
+    options.cacheUse = direct ? .direct : buffered ? .buffered : .recorded
+    options.synchronousWrites = sync
+    options.targets.map = map.compactMap(parseRule)
+    options.targets.offsetBytes = offset
+    options.targets.wrap = wrap
+    options.targets.cold = cold
+    options.targets.dropsSystemCaches = dropCaches != nil
     options.targets.scratch = scratch
     options.targets.keepScratch = keepScratch
     options.targets.allowWrites = allowWrites
@@ -100,6 +131,7 @@ struct ReplayArguments: ParsableArguments {
 }
 
 extension ReplayOrder: ExpressibleByArgument {}
+extension TargetWrap: ExpressibleByArgument {}
 extension EventLoopChoice: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
 extension WorkerDivision: ExpressibleByArgument {}
@@ -123,6 +155,17 @@ private func parseDuration(_ text: String) throws -> Int64 {
     throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
   }
   return value
+}
+
+/// `RECORDED=TARGET` or `RECORDED=TARGET,offset=BYTES`; nil when the offset is no size.
+private func parseRule(_ text: String) -> TargetRule? {
+  guard let separator = text.firstIndex(of: "=") else { return nil }
+  let recorded = String(text[..<separator])
+  let target = text[text.index(after: separator)...]
+  let mark = ",offset="
+  guard let place = target.indices.last(where: { target[$0...].hasPrefix(mark) }) else { return TargetRule(recorded, String(target)) }
+  guard let offset = ByteCount.bytes(String(target[place...].dropFirst(mark.count))) else { return nil }
+  return TargetRule(recorded, String(target[..<place]), offsetBytes: offset)
 }
 
 private func parseSize(_ text: String) throws -> UInt64 {

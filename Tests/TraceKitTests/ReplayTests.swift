@@ -360,7 +360,7 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     var options = ReplayOptions()
     options.speed = .maximum
     options.targets.scratch = folder.path
-    options.targets.map = [("/kept", folder("named"))]
+    options.targets.map = [TargetRule("/kept", folder("named"))]
     let report = try Replayer(tracePath: trace, options: options).run()
     #expect(report.run.requests == 2)
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder("named")) == ["a"])

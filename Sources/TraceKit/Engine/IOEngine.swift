@@ -16,8 +16,6 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   static func unavailability() -> String?
   /// What the running kernel has of what the engine can use, for `trace-replay engines`.
   static func features() -> [String]
-  /// Alignment of the memory that writes come from.
-  static var writeAlignmentBytes: Int { get }
   /// What an errno of an operation means with this engine, where the system's text for it would mislead; nil elsewhere.
   static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String?
   /// Why it cannot run with these settings, naming the option; nil when it can. Asked before anything is opened.
@@ -49,8 +47,6 @@ extension IOEngine where Self: ~Copyable {
   public static var capabilities: EngineCapabilities { EngineCapabilities() }
   public static func unavailability() -> String? { nil }
   public static func features() -> [String] { [] }
-  /// What O_DIRECT asks of memory where blocks have 512 bytes.
-  public static var writeAlignmentBytes: Int { 512 }
   public static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String? { nil }
   public static func refusal(of options: EngineOptions) -> String? { nil }
   public mutating func commit() {}

@@ -10,6 +10,9 @@ final class ReplayControl: @unchecked Sendable {
     /// Bits of an offset or length that O_DIRECT does not take: the logical block size minus 1.
     var directMask: Int64
     var isBlockDevice: Bool
+    var placement: TargetPlacement
+    /// The first target that is the same file or device.
+    var primary: Int32
   }
 
   let isTimed: Bool
@@ -45,6 +48,8 @@ final class ReplayControl: @unchecked Sendable {
     static let count = 64
   }
   let tracksInversions: Bool
+  /// What `--verify` knows; set before the workers start.
+  var verification: ReplayVerification?
   private let failures: FailureBox
 
   init(
@@ -71,7 +76,8 @@ final class ReplayControl: @unchecked Sendable {
       (destinations + i).initialize(
         to: Destination(
           descriptor: target.descriptor, directDescriptor: target.directDescriptor, directMask: Int64(target.directAlignmentBytes) - 1,
-          isBlockDevice: target.isBlockDevice))
+          isBlockDevice: target.isBlockDevice, placement: target.placement,
+          primary: Int32(target.primary)))
     }
     words = .allocate(capacity: Word.count)
     words.initialize(repeating: 0, count: Word.count)

@@ -9,6 +9,10 @@ public struct ReplayTarget: Sendable {
   var directAlignmentBytes: UInt32 = 512
   public var isBlockDevice = false
   public var sizeBytes: UInt64 = 0
+  /// How recorded offsets become the target's.
+  var placement = TargetPlacement()
+  /// The first target that is the same file or device; its own number unless several recorded files share one.
+  var primary = 0
   /// Made by this replay, in a scratch folder or a folder that was named.
   public var isNew = false
   public var bytesToWrite: UInt64 = 0

@@ -181,9 +181,12 @@ extension ReplayWorker where Engine: ~Copyable {
   private mutating func submit(_ slot: Int32, _ state: inout State, _ now: Int64) {
     let row = state.table.slots + Int(slot)
     row.pointee.submitted = now
-    let status = withUnsafePointer(to: &row.pointee.request) {
-      engine.queue(operation($0, number: row.pointee.number, slot: Int(slot)), slot: slot)
+    let number = row.pointee.number
+    var next = withUnsafePointer(to: &row.pointee.request) { operation($0, number: number, slot: Int(slot)) }
+    if checks != nil {
+      row.pointee.submitted = beginCheck(&next, row.pointee.request.file, number: number, slot: Int(slot))
     }
+    let status = engine.queue(next, slot: slot)
     if status == .queued {
       noteSubmission(row, now)
       withUnsafePointer(to: &row.pointee.request) { state.overlaps.begin($0, slot: slot) }
@@ -246,6 +249,7 @@ extension ReplayWorker where Engine: ~Copyable {
         completed: completed &- anchor, result: result)
     }
     if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
+    if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
   }
 }

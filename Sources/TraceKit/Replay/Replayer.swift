@@ -4,11 +4,20 @@ import CTrace
 public final class Replayer {
   /// A moment of a running replay, for people.
   public struct Progress: Sendable {
+    public enum Phase: Sendable {
+      case running
+      /// Scratch files are being filled: bytes done, and all of them.
+      case filling(UInt64, UInt64)
+      /// What was written is being checked: bytes done.
+      case verifying(UInt64)
+    }
+
+    public var phase = Phase.running
     public var requests: UInt64
     public var expectedRequests: UInt64?
     public var elapsedNanoseconds: Int64
     /// Requests that failed.
-    public var errors: UInt64
+    public var errors: UInt64 = 0
     /// Lag of one of the latest requests; nil at maximum speed.
     public var lagNanoseconds: Int64?
   }
@@ -32,7 +41,7 @@ public final class Replayer {
     engine = try EngineRegistry.engine(options.engine)
     reader = try TraceReader(path: tracePath)
     filter = EventFilter(options, files: reader.files, epoch: try Self.epoch(reader))
-    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine)
+    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine, options: options)
     schedule = ReplaySchedule(options.order == .depth ? .maximum : options.speed)
     try Self.checkEngine(engine, options)
     let shown = PrintableText.escaped(tracePath)
@@ -84,6 +93,9 @@ public final class Replayer {
       throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
     }
     if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
+    if options.verifies, !engine.needsTargets || !engine.capabilities.lastingTarget {
+      throw TraceError(.usage, "--verify: the engine \(engine.name) has nothing that could be read back")
+    }
     if let depth = options.engineOptions.iodepth, depth > 1, !engine.isAsynchronous {
       throw TraceError(
         .usage,
@@ -118,10 +130,11 @@ public final class Replayer {
       }
       let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
       payload = Payload(
-        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), alignmentBytes: engine.writeAlignmentBytes)
-      targets = try TargetSet(plan, files: reader.files, survey: taken, options: options.targets, payload: payload)
+        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), compressiblePercent: options.compressiblePercent)
+      targets = try openTargets(plan, taken, payload, progress)
       survey = taken
     }
+    let cache = try prepareCache(targets)
     let workers = workerCount()
     let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
@@ -131,18 +144,75 @@ public final class Replayer {
       streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0),
       writes: (survey?.bytesWritten ?? 0) > 0, targets: targets?.targets ?? [],
       tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
+    if options.verifies, let targets, let survey {
+      control.verification = try ReplayVerification(
+        stamps: stamps, targets: targets.targets, survey: survey, folder: Self.temporaryFolder)
+    }
     let log = try makeLog()
     let session = ReplaySession(
       engine: engine, options: options, reader: reader, builder: builder, filter: filter, control: control, workers: workers,
       iodepth: iodepth, store: store, survey: survey, expectedRequests: expected, log: log)
+    if let targets { options.beforeRun?(targets.targets) }
     let outcome = try session.run(progress: progress)
+    let verification = try check(control.verification, outcome, targets, progress)
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
       tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: targets?.targets ?? [],
-      notes: notes + (targets?.notes ?? []),
+      notes: notes + (targets?.notes ?? []), cache: cache, verification: verification,
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
+  }
+
+  private func openTargets(
+    _ plan: TargetPlan, _ survey: TraceSurvey, _ payload: Payload, _ progress: (Progress) -> Void
+  ) throws(TraceError) -> TargetSet {
+    var targetOptions = options.targets
+    targetOptions.requiresDirect = options.cacheUse == .direct
+    let start = ctrace_monotonic_ns()
+    var shown = start
+    return try TargetSet(
+      plan, files: reader.files, survey: survey, options: targetOptions, payload: payload, stamps: options.verifies ? stamps : nil
+    ) { done, all in
+      let now = ctrace_monotonic_ns()
+      guard now - shown > 100_000_000 else { return }
+      shown = now
+      progress(Progress(phase: .filling(done, all), requests: 0, expectedRequests: nil, elapsedNanoseconds: now - start))
+    }
+  }
+
+  private var stamps: StampedBlock { StampedBlock(seed: options.seed, compressiblePercent: options.compressiblePercent) }
+
+  private static var temporaryFolder: String {
+    getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
+  }
+
+  /// What `--verify` found during the run, and finds on the targets now; nil without it.
+  private func check(
+    _ verification: ReplayVerification?, _ outcome: ReplaySession.Outcome, _ targets: TargetSet?, _ progress: (Progress) -> Void
+  ) throws(TraceError) -> VerificationResult? {
+    guard let verification, let targets else { return nil }
+    var result = VerificationResult()
+    for worker in outcome.results { if let found = worker.verification { result.add(found) } }
+    options.beforeCheck?(targets.targets)
+    let start = ctrace_monotonic_ns()
+    var shown = start
+    try verification.checkTargets(targets.targets, into: &result) { done in
+      let now = ctrace_monotonic_ns()
+      guard now - shown > 100_000_000 else { return }
+      shown = now
+      progress(Progress(phase: .verifying(done), requests: 0, expectedRequests: nil, elapsedNanoseconds: now - start))
+    }
+    return result
+  }
+
+  /// Evicts what is to be evicted. Returns the state of the page cache for the report; nil without targets.
+  private func prepareCache(_ targets: TargetSet?) throws(TraceError) -> String? {
+    guard let targets else { return nil }
+    if options.targets.cold { try TargetCache.evict(targets.targets) }
+    if options.targets.dropsSystemCaches { try TargetCache.dropSystem() }
+    let how = options.targets.dropsSystemCaches ? "dropped, " : options.targets.cold ? "cold, " : ""
+    return how + TargetCache.state(targets.targets)
   }
 
   private func workerCount() -> Int {

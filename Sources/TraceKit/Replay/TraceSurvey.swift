@@ -33,6 +33,12 @@ public struct TraceSurvey: Sendable {
 
     var bytes: UInt64 { words.reduce(0) { $0 + UInt64($1.nonzeroBitCount) } * chunkBytes }
 
+    /// Whether the chunk of a byte is marked.
+    func contains(_ offset: UInt64) -> Bool {
+      let chunk = offset / chunkBytes
+      return chunk >> 6 < UInt64(words.count) && words[Int(chunk >> 6)] >> (chunk & 63) & 1 != 0
+    }
+
     /// Byte offsets of the marked chunks.
     var offsets: [UInt64] {
       (0..<words.count * 64).filter { words[$0 >> 6] >> UInt64($0 & 63) & 1 != 0 }.map { UInt64($0) * chunkBytes }
@@ -53,7 +59,9 @@ public struct TraceSurvey: Sendable {
     var readAreas = Areas()
     var writeAreas = Areas()
     var flags: TraceEventFlags = []
-    /// Offsets and lengths of reads and writes with O_DIRECT, or'ed: its lowest bit is what they are all multiples of.
+    /// It is truncated, or extended, to a size.
+    var truncates = false
+    /// Offsets and lengths of the requests with O_DIRECT, all bits together: the low ones tell their alignment.
     var directBits: UInt64 = 0
   }
 
@@ -122,6 +130,7 @@ public struct TraceSurvey: Sendable {
       file.writeAreas.mark(offset, length)
     case .truncate, .discard, .allocate:
       file.changes = true
+      if request.kind == .truncate { file.truncates = true }
     case .fsync, .fdatasync, .syncFileRange: break
     }
     file.requests += 1

@@ -10,6 +10,10 @@ struct ReportAssembly {
   let outcome: ReplaySession.Outcome
   let targets: [ReplayTarget]
   let notes: [String]
+  /// State of the page cache before the run; nil without targets.
+  let cache: String?
+  /// What `--verify` found; nil without it.
+  let verification: VerificationResult?
   let workers: Int
   let iodepth: Int
   let expectedRequests: UInt64?
@@ -28,10 +32,13 @@ struct ReportAssembly {
       fidelity: fidelity(operations), targets: targetRows(), targetCount: targets.count { $0.requests > 0 }, notes: notes,
       host: HostFacts.current(), options: optionRows())
     report.worstRequests = worstRequests()
+    report.verification = verification.map(verificationRow)
     outcome.producer.withPicture { picture in
       report.offsetMap = ReplayReport.OffsetGrid(picture.offsets)
       report.recordedIntervals = ReplayReport.RecordedInterval.rows(picture.series)
       report.recordedIntervalNanoseconds = picture.series.intervalNanoseconds
+      let latency = picture.series.latency
+      if latency.count > 0 { report.recordedLatency = LatencySummary(latency) }
     }
     return report
   }
@@ -46,6 +53,18 @@ struct ReportAssembly {
         lagNanoseconds: options.speed.isTimed && options.order != .depth ? row.lag : nil, serviceNanoseconds: row.service,
         result: row.result)
     }
+  }
+
+  private func verificationRow(_ result: VerificationResult) -> ReplayReport.Verification {
+    ReplayReport.Verification(
+      readBlocksChecked: result.readBlocksChecked, readBlocksNotChecked: result.readBlocksNotChecked,
+      readBlocksCorrupt: result.readBlocksCorrupt, blocksChecked: result.blocksChecked, blocksAmbiguous: result.blocksAmbiguous,
+      blocksCorrupt: result.blocksCorrupt,
+      findings: result.findings.map { finding in
+        ReplayReport.Verification.Finding(
+          target: PrintableText.escaped(targets[finding.target].path), offsetBytes: UInt64(finding.offsetBytes),
+          duringRun: finding.duringRun, message: finding.text)
+      })
   }
 
   private func trace() -> ReplayReport.Trace {
@@ -251,6 +270,13 @@ struct ReportAssembly {
     if options.division != .threads { rows["by"] = options.division.rawValue }
     if !options.cpus.isEmpty { rows["cpus"] = options.cpus.map(String.init).joined(separator: ",") }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
+    if options.verifies { rows["verify"] = "yes" }
+    if let cache { rows["cache"] = cache }
+    if options.cacheUse != .recorded { rows["o-direct"] = options.cacheUse == .direct ? "all (--direct)" : "none (--buffered)" }
+    if options.synchronousWrites { rows["writes"] = "synchronous (--sync)" }
+    if options.compressiblePercent > 0 { rows["compressible"] = "\(options.compressiblePercent) %" }
+    if options.targets.offsetBytes > 0 { rows["offset"] = String(options.targets.offsetBytes) }
+    if options.targets.wrap != .error { rows["wrap"] = options.targets.wrap.rawValue }
     return rows
   }
 }

@@ -60,15 +60,17 @@ public enum ReportFile {
     }
     let bytes = try file.bytes(Int(file.sizeBytes), at: 0)
     try checkShape(bytes, shown)
-    let data = Data(bytes)
     do {
-      let report = try JSONDecoder().decode(ReplayReport.self, from: data)
+      let decoder = JSONDecoder()
+      let arrays = BucketArrays(bytes)
+      decoder.userInfo[BucketArrays.key] = arrays?.arrays
+      let report = try decoder.decode(ReplayReport.self, from: arrays.map { Data($0.shortened) } ?? Data(bytes))
       try checkSchema(report.schema, shown)
       return report
     } catch let error as TraceError { throw error } catch {
       // Only what can't be read is looked at twice, to say why.
       let head: Head
-      do { head = try JSONDecoder().decode(Head.self, from: data) } catch {
+      do { head = try JSONDecoder().decode(Head.self, from: Data(bytes)) } catch {
         if let place = nonNumber(bytes) {
           throw TraceError(.invalidInput, "\(shown): not valid JSON: at byte \(place) a value that is no number (NaN or infinite)")
         }

@@ -40,7 +40,8 @@ struct WorkerTally {
   private(set) var intervals: UnsafeMutablePointer<Interval>
   private var interval: UnsafeMutablePointer<Interval>
   private var intervalEnd: Int64 = 0
-  private(set) var intervalNanoseconds: Int64 = 1_000_000_000
+  /// Fine at first, so that short runs have a course as well; the width doubles whenever the intervals run out.
+  private(set) var intervalNanoseconds: Int64 = 1_000_000
   private(set) var errors: [ErrorKey: UInt64] = [:]
   private(set) var lateRequests: UInt64 = 0
   private(set) var dropped: UInt64 = 0
@@ -287,6 +288,8 @@ final class WorkerResult: @unchecked Sendable {
   let tally: UnsafeMutablePointer<WorkerTally>
   /// What the engine said of itself.
   var conditions: [String: String] = [:]
+  /// What `--verify` found during the run; nil without it.
+  var verification: VerificationResult?
 
   init(_ initial: WorkerTally) {
     tally = .allocate(capacity: 1)

@@ -13,7 +13,6 @@ var patience: Int64 { ctrace_monotonic_ns() + 20_000_000_000 }
 final class TestPipe {
   let reading: Int32
   let writing: Int32
-  private var open = true
 
   init() {
     var ends: [Int32] = [-1, -1]
@@ -22,11 +21,6 @@ final class TestPipe {
   }
 
   deinit {
-    if open { closeBoth() }
-  }
-
-  func closeBoth() {
-    open = false
     close(reading)
     close(writing)
   }

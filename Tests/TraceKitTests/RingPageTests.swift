@@ -145,7 +145,9 @@ private func decode(_ bytes: [UInt8], length: Int? = nil) -> (events: [(UInt64, 
     #expect(enters.map { number($0, 32) } == (0..<10).map { 100 + UInt64($0) } + (0..<5).map { 10 + UInt64($0) })
     #expect(enters.map { number($0, 40) } == (0..<10).map { 4096 * UInt64($0) } + (0..<5).map { 512 * UInt64($0) })
     let exits = events.enumerated().filter { $0.offset % 2 == 1 }.map(\.element.1)
-    #expect(exits.map { number($0, 16) } == enters.map { number($0, 32) })
+    let (ended, begun) = (exits.map { number($0, 16) }, enters.map { number($0, 32) })
+    let isPaired = ended == begun
+    #expect(isPaired)
     let times = events.map(\.0)
     #expect(zip(times, times.dropFirst()).allSatisfy { $0 < $1 })
     let pause = times[20] - times[19]

@@ -39,7 +39,10 @@ import Testing
     map.add(file: 99, offsetBytes: 0, lengthBytes: 1, isWrite: false, startNanoseconds: 1)
     let grid = ReplayReport.OffsetGrid(map)
     let inside = grid.map { grid in
-      (grid.reads + grid.writes).allSatisfy { $0[0] < UInt64(grid.columns) && $0[1] < UInt64(grid.rows) }
+      let cells: [UInt64] = grid.reads + grid.writes
+      return stride(from: 0, to: cells.count, by: 3).allSatisfy { (i: Int) -> Bool in
+        cells[i] < UInt64(grid.columns) && cells[i + 1] < UInt64(grid.rows)
+      }
     }
     #expect(inside == true)
     #expect(grid?.columns ?? 0 <= 120 && grid?.rows ?? 0 <= 64)

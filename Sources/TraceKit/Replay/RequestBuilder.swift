@@ -109,6 +109,7 @@ struct RequestBuilder {
       guard let (other, size) = range(event.pointee, kind) else { return false }
       (offset, length) = (UInt64(other), UInt64(size))
     }
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     let start = event.pointee.startNanoseconds
     if issued == 0, !hasStarted { begin(start) }
     let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1

@@ -184,7 +184,7 @@ private enum Python {
               lines[tag[4:]] = HdrHistogram.decode(payload)
       interval = reader.get_next_interval_histogram()
       print("reader", interval is not None and interval.get_total_count() > 0)
-      for tag, latency in [(t, report["latency"][t]) for t in ("lag", "service", "response")] + [("service-" + o["operation"], o["latency"]["service"]) for o in report["operations"]]:
+      for tag, latency in [(t, report["latency"][t]) for t in ("lag", "service", "response")] + [("recorded", report["recorded_latency"])] + [("service-" + o["operation"], o["latency"]["service"]) for o in report["operations"]]:
           h = lines[tag]
           if h.get_total_count() != latency["count"]: print(tag, "count", h.get_total_count(), latency["count"])
           for key, q in (("p50_ns", 50), ("p90_ns", 90), ("p99_ns", 99), ("p99_9_ns", 99.9)):

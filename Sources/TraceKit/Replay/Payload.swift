@@ -8,16 +8,21 @@ final class Payload: @unchecked Sendable {
   /// Slices start at multiples of this: what O_DIRECT asks of memory, and vmsplice(2), for which a buffer that begins inside a page
   /// takes one more. The same for all engines, so that what they write is the same.
   private static let alignmentBytes = 4096
+  /// Files are filled in pieces of at least this.
+  private static let fillingBytes = 1 << 16
   private let pool: UnsafeMutableRawPointer
   private let seed: UInt64
   private let sizeBytes: Int
+  /// The longest slice there is; the memory ends behind it.
+  let largestBytes: Int
 
   /// - Parameters:
-  ///   - largestBytes: the longest slice that will be asked for.
+  ///   - largestBytes: the longest request that will be written.
   ///   - compressiblePercent: share of each 512 bytes that is zeros.
   init(seed: UInt64, largestBytes: Int, compressiblePercent: Int = 0) {
     self.seed = seed
-    let size = Self.poolBytes + largestBytes
+    self.largestBytes = max(largestBytes, Self.fillingBytes)
+    let size = Self.poolBytes + self.largestBytes
     sizeBytes = size
     pool = .allocate(byteCount: size, alignment: 4096)
     var state = seed

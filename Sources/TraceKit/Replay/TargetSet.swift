@@ -232,13 +232,14 @@ final class TargetSet {
     }
     targets[id].sizeBytes = size
     let areas = survey.files[id].readAreas
-    let stamped = UnsafeMutableRawPointer.allocate(byteCount: stamps == nil ? 1 : 1 << 20, alignment: 4096)
+    let pieceBytes = min(1 << 20, payload.largestBytes)
+    let stamped = UnsafeMutableRawPointer.allocate(byteCount: stamps == nil ? 1 : pieceBytes, alignment: 4096)
     defer { stamped.deallocate() }
     for area in areas.offsets {
       var offset = area + start
       let end = min(area + start + areas.chunkBytes, size)
       while offset < end {
-        let count = Int(min(end - offset, 1 << 20))
+        let count = Int(min(end - offset, UInt64(pieceBytes)))
         var memory = payload.slice(file: UInt32(id), offset: Int64(offset), sequence: UInt64.max)
         if let stamps {
           memory = stamped

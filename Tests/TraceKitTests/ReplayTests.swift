@@ -282,6 +282,17 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     #expect(!FileManager.default.fileExists(atPath: folder("escaped")))
   }
 
+  @Test func filesOfOneNameGetANumber() throws {
+    let trace = try makeTrace(
+      folder("trace"), files: [regular("/db-journal"), regular("/db-journal"), regular("/db-journal~2")],
+      events: (0..<3).map { access(.write, UInt32($0), 0, 512 << UInt64($0), at: Int64($0)) })
+    try FileManager.default.createDirectory(atPath: folder("inside"), withIntermediateDirectories: true)
+    #expect(try run(trace) { $0.targets.target = folder("inside") }.run.errors == 0)
+    for (name, bytes) in [("db-journal", 512), ("db-journal~2", 1024), ("db-journal~2~2", 2048)] {
+      #expect(try Data(contentsOf: URL(fileURLWithPath: folder("inside/" + name))).count == bytes)
+    }
+  }
+
   @Test func aSymbolicLinkBelowTheFolderIsNotFollowed() throws {
     let trace = try writing("/link/file")
     try FileManager.default.createDirectory(atPath: folder("inside"), withIntermediateDirectories: true)

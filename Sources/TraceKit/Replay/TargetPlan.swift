@@ -20,6 +20,8 @@ struct TargetPlan {
   private(set) var entries: [Entry] = []
   /// Folder of scratch files, made by `open`.
   private(set) var scratchParent: String?
+  /// Paths below folders that stand for a recorded file already.
+  private var placed: Set<String> = []
   private let options: TargetOptions
   private let files: [TraceFile]
   private let survey: TraceSurvey
@@ -121,12 +123,22 @@ struct TargetPlan {
       throw TraceError(
         .refused, "\(PrintableText.escaped(folder)): is a folder, and the recorded file has no name to put there; --map names a file")
     }
-    let path = components.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "/")
+    let path = unused(components.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "/"), in: folder)
     var entry = Entry(file: UInt32(id), path: "\(folder)/\(path)", below: (folder, path))
     var status = stat()
     // Symbolic links are not followed here; openat2 refuses them later anyway.
     if lstat(entry.path, &status) == 0 { try describe(&entry, status) }
     entries.append(entry)
+  }
+
+  /// A name may have stood for one file after the other (a journal, a lock): the later ones get a number, as in `name~2`.
+  private mutating func unused(_ path: String, in folder: String) -> String {
+    var (name, number) = (path, 1)
+    while !placed.insert("\(folder)/\(name)").inserted {
+      number += 1
+      name = "\(path)~\(number)"
+    }
+    return name
   }
 
   private mutating func existing(_ id: Int, _ target: String) throws(TraceError) {

@@ -295,16 +295,6 @@ import Testing
     #expect(status.st_size == 8192)
   }
 
-  @Test(arguments: [("submissionPolling", "--sqpoll"), ("completionPolling", "--iopoll"), ("fixedBuffers", "--fixed")])
-  func optionsOfAnotherEngineAreRefusedByName(option: String, flag: String) {
-    var options = EngineOptions()
-    options.submissionPolling = option == "submissionPolling"
-    options.completionPolling = option == "completionPolling"
-    options.fixedBuffers = option == "fixedBuffers"
-    #expect(LibaioEngine.refusal(of: options)?.hasPrefix(flag) == true)
-    #expect(LibaioEngine.refusal(of: EngineOptions()) == nil)
-  }
-
   @Test func aReplayReportsItsEventLoopAndHowManyRequestsFailedAtSubmission() throws {
     let trace = try makeTrace(
       folder("trace"), files: [regular("/data/a", size: 1 << 20)],

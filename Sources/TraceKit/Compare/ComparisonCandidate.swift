@@ -11,7 +11,8 @@ public struct ComparisonCandidate: Sendable {
     self.options = options
   }
 
-  /// The candidates of every engine on every target.
+  /// The candidates of every engine on every target. A setting that only some of the engines have a use for goes to those; one that
+  /// none has stays in all, so that it is refused.
   /// - Parameters:
   ///   - targets: empty for scratch files in their usual place. A folder gets scratch files: what a run made must not be there
   ///     when the next one begins.
@@ -19,9 +20,13 @@ public struct ComparisonCandidate: Sendable {
   public static func all(
     engines: [String], targets: [String], options: (_ engine: String, _ target: String?) -> ReplayOptions
   ) -> [ComparisonCandidate] {
-    engines.flatMap { engine in
+    let known = engines.compactMap { try? EngineRegistry.engine($0) }
+    let useless = Set(EngineSetting.allCases).subtracting(known.flatMap(\.settings))
+    return engines.flatMap { engine in
       (targets.isEmpty ? [nil] : targets.map { Optional($0) }).map { target in
         var made = options(engine, target)
+        let own = known.first { $0.name == engine }?.settings ?? []
+        made.engineOptions = made.engineOptions.keeping(own.union(useless))
         if let target, isFolder(target) {
           made.targets.target = nil
           made.targets.scratch = target

@@ -13,8 +13,10 @@ public struct EngineRegistry: Sendable {
     public let features: @Sendable () -> [String]
     /// What an errno means with this engine, where the system's text for it would mislead.
     let meaning: @Sendable (Int32, IOOperation.Kind) -> String?
-    /// Why it cannot run with these settings, naming the option; nil when it can.
-    public let refusal: @Sendable (EngineOptions) -> String?
+    /// The settings that it has a use for.
+    public let settings: Set<EngineSetting>
+    /// Why settings of its own exclude each other, naming the option; nil when they don't.
+    let conflict: @Sendable (EngineOptions) -> String?
     /// Runs one worker to its end on the calling thread.
     let runWorker: @Sendable (WorkerSetup) -> Void
 
@@ -27,7 +29,8 @@ public struct EngineRegistry: Sendable {
       unavailability = { Engine.unavailability() }
       features = { Engine.features() }
       meaning = { Engine.meaning(of: $0, $1) }
-      refusal = { Engine.refusal(of: $0) }
+      settings = Engine.settings
+      conflict = { Engine.refusal(of: $0) }
       runWorker = { ReplayWorker<Engine>.run($0) }
     }
 

@@ -18,7 +18,9 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   static func features() -> [String]
   /// What an errno of an operation means with this engine, where the system's text for it would mislead; nil elsewhere.
   static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String?
-  /// Why it cannot run with these settings, naming the option; nil when it can. Asked before anything is opened.
+  /// The settings that it has a use for; others are refused.
+  static var settings: Set<EngineSetting> { get }
+  /// Why it cannot run with these settings of its own, naming the option; nil when it can. Asked before anything is opened.
   static func refusal(of options: EngineOptions) -> String?
 
   /// Made on the thread that will use it.
@@ -48,6 +50,7 @@ extension IOEngine where Self: ~Copyable {
   public static func unavailability() -> String? { nil }
   public static func features() -> [String] { [] }
   public static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String? { nil }
+  public static var settings: Set<EngineSetting> { [] }
   public static func refusal(of options: EngineOptions) -> String? { nil }
   public mutating func commit() {}
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int { 0 }

@@ -44,6 +44,10 @@ public struct IOUringEngine: IOEngine, ~Copyable {
 
   public static func features() -> [String] { Ring.kernelFeatures() }
 
+  public static var settings: Set<EngineSetting> {
+    [.iodepth, .submissionPolling, .completionPolling, .fixedBuffers, .eventLoop]
+  }
+
   public static func refusal(of options: EngineOptions) -> String? {
     if options.submissionPolling, options.completionPolling {
       return "--sqpoll with --iopoll: a kernel thread that submits cannot be waited for by polling here; choose one"

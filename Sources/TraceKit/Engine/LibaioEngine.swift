@@ -79,12 +79,7 @@ public struct LibaioEngine: IOEngine, ~Copyable {
 
   public static func unavailability() -> String? { AIOContext.unavailability() }
 
-  public static func refusal(of options: EngineOptions) -> String? {
-    if options.submissionPolling { return "--sqpoll: is a feature of the engine io_uring; libaio has none like it" }
-    if options.completionPolling { return "--iopoll: is a feature of the engine io_uring; libaio has none like it" }
-    if options.fixedBuffers { return "--fixed: is a feature of the engine io_uring; libaio registers no buffers" }
-    return nil
-  }
+  public static var settings: Set<EngineSetting> { [.iodepth, .eventLoop, .idleRelease] }
 
   public init(_ configuration: EngineConfiguration) throws(TraceError) { try self.init(configuration, faults: AIOFaults()) }
 

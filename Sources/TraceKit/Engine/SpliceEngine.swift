@@ -51,6 +51,8 @@ public struct SpliceEngine: IOEngine, ~Copyable {
     return "this filesystem does not support splice, or takes no such request with O_DIRECT (Invalid argument); --engine sync does without"
   }
 
+  public static var settings: Set<EngineSetting> { [.pipeSize] }
+
   public static func refusal(of options: EngineOptions) -> String? {
     guard let bytes = options.pipeBytes, bytes < pageBytes || bytes > 1 << 30 else { return nil }
     return "--pipe-size \(bytes): 4KiB to 1GiB"

@@ -92,14 +92,9 @@ public final class Replayer {
     if options.keepsThinkTime, options.speed.isTimed || !options.order.hasDependencies {
       throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
     }
-    if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
+    if let reason = engine.refusal(of: options.engineOptions) { throw TraceError(.usage, reason) }
     if options.verifies, !engine.needsTargets || !engine.capabilities.lastingTarget {
       throw TraceError(.usage, "--verify: the engine \(engine.name) has nothing that could be read back")
-    }
-    if let depth = options.engineOptions.iodepth, depth > 1, !engine.isAsynchronous {
-      throw TraceError(
-        .usage,
-        "--iodepth \(depth): the engine \(engine.name) completes one request at a time; --workers \(depth) keeps as many in flight")
     }
   }
 

@@ -49,9 +49,11 @@ demo:
 	$(SWIFT) build $(RELEASE)
 	@scripts/demo.sh $(RELEASE_FOLDER)
 
-# Building and running are two steps so that a failure to build is not taken for a failing test.
+# Building and running are two steps so that a failure to build is not taken for a failing test. Allocations are counted in the
+# release build.
 test:
 	@scripts/prepare.sh test
+	$(SWIFT) build $(RELEASE) --product trace-replay
 	$(SWIFT) build --build-tests $(SWIFTFLAGS)
 	$(SWIFT) test --skip-build $(SWIFTFLAGS)
 

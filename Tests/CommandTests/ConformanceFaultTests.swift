@@ -152,9 +152,10 @@ import Testing
 
   // MARK: Memory
 
-  /// Twice the requests take no more calls of malloc but those of decoding, a few per thousand requests.
+  /// Twice the requests take no more calls of malloc but those of decoding, a few per hundred requests. Only a release build is
+  /// specialised for its engine.
   @Test(
-    .disabled("counts of whole runs differ by more than the requests: the engines' own share is not told apart yet"),
+    .enabled(if: ReleaseBuild.traceReplay != nil, "no release build of these sources; 'make test' makes one"),
     arguments: EngineRegistry.entries.filter { $0.unavailability() == nil && ($0.capabilities.lastingTarget || $0.name == "null") }.map(
       \.name))
   func noAllocationPerRequest(engine: String) throws {
@@ -182,7 +183,7 @@ import Testing
         folder / "t\(count)", files: ["/a"],
         events: (0..<count).map { request($0 % 2 == 0 ? .write : .read, $0, offset: UInt64($0 % 100) * 4096, size: 4096) })
       let result = try run(
-        traceReplay, ["run", trace, "--engine", engine, "--speed", "max", "--order", "depth"] + more,
+        ReleaseBuild.traceReplay!, ["run", trace, "--engine", engine, "--speed", "max", "--order", "depth"] + more,
         environment: ["LD_PRELOAD": counter, "MALLOC_COUNT": folder / "count", "TMPDIR": folder.path])
       try #require(result.status == 0, "\(engine): \(result.stderr)")
       return Int(try String(contentsOfFile: folder / "count", encoding: .utf8))!
@@ -191,7 +192,7 @@ import Testing
     if engine != "null" { ways.append(["--verify"]) }
     for more in ways {
       let perRequest = Double(try calls(2 * requests, more) - calls(requests, more)) / Double(requests)
-      #expect(perRequest < 0.02, "\(engine) \(more): \(perRequest) calls of malloc per request")
+      #expect(perRequest < 0.05, "\(engine) \(more): \(perRequest) calls of malloc per request")
     }
   }
 }

@@ -57,11 +57,13 @@ import Testing
     for i in 0..<4000 {
       let kind = i % 3 < 2 ? (i % 2 == 0 ? .write : .read) : kinds[i / 3 % kinds.count]
       let file = UInt32.random(in: 0..<4, using: &random)
-      // Overlaps are frequent, sizes odd, some zero; one file lies above 4 GiB.
+      // Overlaps are frequent, sizes odd, some zero; one file lies above 4 GiB. Truncations leave what requests reach: a write that
+      // makes a file longer and a read behind the end need not overlap, so their order, and what is read, is left open.
       let base: UInt64 = file == 3 ? 5 << 30 : 0
       let offset = base + UInt64.random(in: 0..<300_000, using: &random)
-      let size = i % 17 == 0 ? 0 : UInt64.random(in: 1..<20_000, using: &random)
-      let end = kind == .truncate ? base + UInt64.random(in: 200_000..<320_000, using: &random) : offset
+      let takesNothing = i % 17 == 0 && kind != .allocate && kind != .discard
+      let size = takesNothing ? 0 : UInt64.random(in: 1..<20_000, using: &random)
+      let end = kind == .truncate ? base + UInt64.random(in: 320_000..<420_000, using: &random) : offset
       events.append(request(kind, i, file: file, offset: end, size: size, thread: Int32(i % 5) + 1))
     }
     return try conformanceTrace(
@@ -69,7 +71,6 @@ import Testing
   }
 
   @Test(
-    .disabled("fallocate and discard of no bytes fail in some engines, and contents of overlapping requests differ"),
     arguments: [ReplayOrder.dependencies, .streams])
   func everyOperationWithOddSizesOverlapsAndFarOffsets(order: ReplayOrder) throws {
     // With 'streams' overlapping requests of several threads may change places: one thread then.
@@ -101,7 +102,7 @@ import Testing
     }
   }
 
-  @Test(.disabled("contents after a replay of the samples are not yet the same in every engine"), arguments: ["tar", "sqlite3", "git"])
+  @Test(arguments: ["tar", "sqlite3", "git"])
   func recordedSamples(name: String) throws {
     let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
     let outcome = try compare("\(package)/samples/\(name).iotrace")

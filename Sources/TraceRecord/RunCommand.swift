@@ -39,7 +39,7 @@ struct RunCommand: ParsableCommand {
   var runDir: String?
   @Flag(help: "Wait for every process that the program starts, not for the program only.")
   var waitAll = false
-  @Flag(help: "No summary at the end.")
+  @Flag(name: .shortAndLong, help: "No summary at the end.")
   var quiet = false
   @Option(help: ArgumentHelp("Compression, 1 (fast) to 9 (small).", valueName: "n"))
   var level: Int = Int(TraceWriter.defaultCompressionLevel)
@@ -72,6 +72,9 @@ struct RunCommand: ParsableCommand {
 
   private func checkedOptions() throws(TraceError) -> RecordingOptions {
     let words = command.first == "--" ? Array(command.dropFirst()) : command
+    if let option = command.first, option.hasPrefix("-"), option != "--" {
+      throw TraceError(.usage, "\(PrintableText.escaped(option)): no such option; a program of that name stands after '--'")
+    }
     guard let program = words.first, !program.isEmpty else {
       throw TraceError(.refused, "which program? trace-record run -o FILE -- PROGRAM ARGUMENTS")
     }

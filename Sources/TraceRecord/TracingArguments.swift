@@ -20,7 +20,7 @@ struct TracingArguments: ParsableArguments {
   var anonymizeKey: String?
   @Option(help: ArgumentHelp("Compression, 1 (fast) to 9 (small).", valueName: "n"))
   var level: Int = Int(TraceWriter.defaultCompressionLevel)
-  @Flag(help: "Neither a line when recording begins nor a summary at the end.")
+  @Flag(name: .shortAndLong, help: "Neither a line when recording begins nor a summary at the end.")
   var quiet = false
   @OptionGroup(title: "Long recordings")
   var long: RecordingArguments

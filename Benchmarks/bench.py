@@ -643,6 +643,7 @@ def attach_cost():
     middle = statistics.median(added)
     row("added per pread", ns(middle), "unrecorded call", ns(base), spread([a / p for a, p in zip(attached, plain)]), "<= 300 ns",
         middle <= 300)
+    attempt("the kernel's events alone", lambda: attach_floor(base, middle, ns))
     for name, (command, ready_s) in peers.items():
         def measure(name=name, command=command, ready_s=ready_s):
             need(name)
@@ -650,6 +651,30 @@ def attach_cost():
             row("added per pread", ns(middle), name, ns(peer), f"{middle / peer:.3f}" if peer > 0 else "")
         attempt(f"beside {name}", measure)
     attempt("loss at a high rate", attach_loss)
+
+
+def attach_floor(base, ours, ns):
+    """The same two events of the kernel for the same process, which nobody reads: what no recorder that uses them can be under."""
+    instance = "/sys/kernel/tracing/instances/attach-floor"
+
+    def put(name, value):
+        with open(os.path.join(instance, name), "w", encoding="utf-8") as file:
+            file.write(str(value))
+
+    def command(pid):
+        put("set_event_pid", pid)
+        for side in ("enter", "exit"):
+            put(f"events/syscalls/sys_{side}_pread64/enable", 1)
+        return ["sleep", "60"]
+
+    os.mkdir(instance)
+    try:
+        put("trace_clock", "mono")
+        floor = statistics.median(attached_cost(command) for _ in range(3)) - base
+    finally:
+        put("events/enable", 0)
+        os.rmdir(instance)
+    row("added per pread", ns(ours), "the two events alone", ns(floor), f"{ours / floor:.3f}")
 
 
 def attach_loss():

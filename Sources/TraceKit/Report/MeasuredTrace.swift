@@ -9,6 +9,8 @@ final class MeasuredTrace {
   /// Digest of the recording that the requests are of.
   let digest: String?
   private var builder: RequestBuilder
+  /// Lets every event through.
+  private let filter: EventFilter
 
   /// - Throws: when it is no trace.
   init(path: String) throws(TraceError) {
@@ -18,7 +20,8 @@ final class MeasuredTrace {
     digest = isLog ? reader.metadata.replayedDigest : reader.totals?.digest.hexadecimal
     // The null engine takes every operation: what other engines leave out is their report's.
     let engine = try EngineRegistry.engine(NullEngine.name)
-    builder = RequestBuilder(filter: EventFilter(ReplayOptions(), files: reader.files, epoch: 0), files: reader.files, engine: engine)
+    filter = EventFilter(ReplayOptions(), files: reader.files, epoch: 0)
+    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine)
   }
 
   /// One request of the trace with a known latency.
@@ -32,15 +35,18 @@ final class MeasuredTrace {
     var latencyNanoseconds: Int64
   }
 
-  /// Calls `body` for every request that was replayed (would be, for a recording) without failing and has a latency.
+  /// Calls `body` for every request that was replayed (would be, for a recording) without failing and has a latency. Another thread
+  /// decodes meanwhile.
   @inline(__always)
   func forEach(_ body: (Request, UnsafePointer<TraceEvent>) -> Void) throws(TraceError) {
-    try reader.rewind()
-    let batch = EventBatch(capacity: 4096)
+    let pipeline = try EventPipeline(reader, filter)
+    defer { pipeline.finish() }
     let scratch = RequestBatch()
     var builder = self.builder
     var position: UInt64 = 0
-    while try reader.next(into: batch) {
+    var isFirst = true
+    while let batch = try pipeline.next(isFirst: isFirst) {
+      isFirst = false
       for i in 0..<batch.count {
         let event = UnsafePointer(batch.events + i)
         var number = batch.firstEvent &+ UInt64(i)

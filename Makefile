@@ -3,6 +3,7 @@
 #   make            release build                make demo       record, replay and compare a real program
 #   make test       every test                   make bench      comparisons with their peers (BENCH=replay for one)
 #   make install    below PREFIX, DESTDIR first  make uninstall  removes what install put there
+#   make bench-production   servers under load, recorded and replayed, as root
 #   make sanitize   the conformance suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make format     formats the sources          make lint       says what format would change
 #   make man        manual pages                 make clean      removes what was built
@@ -35,7 +36,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build demo test sanitize bench bench-programs install uninstall man completions format lint clean
+.PHONY: all build demo test sanitize bench bench-production bench-programs install uninstall man completions format lint clean
 .NOTPARALLEL:
 
 all: build
@@ -74,6 +75,12 @@ bench: bench-programs
 	@scripts/prepare.sh bench
 	$(SWIFT) build $(RELEASE)
 	@python3 Benchmarks/bench.py --build $(RELEASE_FOLDER) --programs $(BENCH_FOLDER) $(BENCH)
+
+# Servers and other programs under load, recorded as root, counted by the kernel, and replayed.
+bench-production:
+	@scripts/prepare.sh bench
+	$(SWIFT) build $(RELEASE)
+	@python3 Benchmarks/production.py --build $(RELEASE_FOLDER) $(BENCH)
 
 bench-programs: $(BENCH_PROGRAMS)
 

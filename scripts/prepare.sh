@@ -24,7 +24,7 @@ optional_packages() {
   case $purpose in
     test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit libnbd-bin fdisk util-linux postgresql \
       redis-server redis-tools busybox-static python3-venv python3-jsonschema python3-prometheus-client chromium fonts-dejavu-core ;;
-    bench) printf '%s\n' strace fio bpftrace trace-cmd blktrace ;;
+    bench) printf "%s\n" strace fio bpftrace trace-cmd blktrace postgresql redis-server redis-tools sqlite3 busybox-static ;;
   esac
 }
 

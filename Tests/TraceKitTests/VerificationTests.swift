@@ -9,6 +9,9 @@ import Testing
   static let engines = EngineRegistry.entries.filter { $0.needsTargets && $0.capabilities.lastingTarget && $0.unavailability() == nil }.map(
     \.name)
 
+  /// More of them by IOTRACE_VERIFY_ROUNDS.
+  private static let rounds = ProcessInfo.processInfo.environment["IOTRACE_VERIFY_ROUNDS"].flatMap(Int.init) ?? 2
+
   private func options(_ engine: String, _ change: (inout ReplayOptions) -> Void = { _ in }) -> ReplayOptions {
     var options = ReplayOptions()
     options.engine = engine
@@ -70,6 +73,38 @@ import Testing
       #expect(found.blocksChecked > 100)
       #expect(found.readBlocksChecked > 100)
       #expect(report.run.errors == 0)
+    }
+  }
+
+  /// Nothing holds requests apart: truncations and discards run beside reads and writes of the same blocks.
+  @Test(arguments: engines)
+  func truncationsAndDiscardsBesideWritesRaiseNoFalseAlarm(engine: String) throws {
+    let isAsynchronous = try EngineRegistry.engine(engine).isAsynchronous
+    for seed in 1...Self.rounds {
+      var random = SplitMix(seed: UInt64(seed))
+      let events = (0..<4000).map { i in
+        let thread = Int32(i % 4) + 1
+        let offset = UInt64.random(in: 0..<40_000, using: &random)
+        let length = UInt64.random(in: 1..<3000, using: &random)
+        switch i % 10 {
+        case 7: return access(.truncate, UInt32(i % 2), offset, 0, at: Int64(i), thread: thread, result: 0)
+        case 8: return access(.discard, UInt32(i % 2), offset, length, at: Int64(i), thread: thread, result: 0)
+        default: return access(i % 3 == 0 ? .read : .write, UInt32(i % 2), offset, length, at: Int64(i), thread: thread)
+        }
+      }
+      let trace = try makeTrace(folder("wild"), files: (0..<2).map { regular("/data/\($0)", size: 50_000) }, events: events)
+      let report = try Replayer(
+        tracePath: trace,
+        options: options(engine) {
+          $0.order = .depth
+          $0.workers = 3
+          if isAsynchronous { $0.engineOptions.iodepth = 16 }
+        }
+      ).run()
+      let found = try #require(report.verification)
+      #expect(found.isClean, "seed \(seed): \(found.complaint ?? "")")
+      #expect(report.run.errors == 0)
+      #expect(found.readBlocksChecked + found.readBlocksNotChecked > 1000)
     }
   }
 

@@ -98,11 +98,11 @@ final class ReplayVerification: @unchecked Sendable {
   private func writers(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.writers)) }
   private func writeTick(_ target: Int) -> UnsafeMutablePointer<UInt64> { word(target, MemoryLayout<Target>.offset(of: \.writeTick)) }
 
-  /// A write of the target begins or ends.
-  private func noteWrite(_ target: Int, _ tick: UInt64) {
+  /// Something of the target begins or ends. Threads may come here in another order than that of their ticks; the latest counts.
+  private func raise(_ word: UnsafeMutablePointer<UInt64>, of target: Int, to tick: UInt64) {
     let lock = locks + (target & (Self.lockCount - 1))
     pthread_mutex_lock(lock)
-    if tick > ctrace_load_relaxed64(writeTick(target)) { ctrace_store_release64(writeTick(target), tick) }
+    if tick > ctrace_load_relaxed64(word) { ctrace_store_release64(word, tick) }
     pthread_mutex_unlock(lock)
   }
 
@@ -153,7 +153,7 @@ final class ReplayVerification: @unchecked Sendable {
         stamps.fill(buffer, target: target, offset: operation.offsetBytes, length: operation.lengthBytes, request: request)
       }
       _ = ctrace_fetch_add64(writers(target), 1)
-      noteWrite(target, tick)
+      raise(writeTick(target), of: target, to: tick)
       eachBlock(target, operation.offsetBytes, operation.lengthBytes) { row, _, _ in
         if row.pointee.writers == 0 { row.pointee.isContested = false } else { row.pointee.isContested = true }
         row.pointee.writers &+= 1
@@ -161,7 +161,7 @@ final class ReplayVerification: @unchecked Sendable {
       }
     case .truncate, .discard:
       _ = ctrace_fetch_add64(barriers(target), 1)
-      ctrace_store_release64(barrierTick(target), tick)
+      raise(barrierTick(target), of: target, to: tick)
     default: break
     }
     return tick
@@ -202,7 +202,7 @@ final class ReplayVerification: @unchecked Sendable {
 
   private func endWrite(_ operation: IOOperation, _ target: Int, _ request: UInt64, _ start: UInt64, _ moved: Int) {
     let tick = nextTick()
-    noteWrite(target, tick)
+    raise(writeTick(target), of: target, to: tick)
     let movedEnd = Int(operation.offsetBytes) + moved
     eachBlock(target, operation.offsetBytes, operation.lengthBytes) { row, block, range in
       row.pointee.tick = tick
@@ -261,7 +261,7 @@ final class ReplayVerification: @unchecked Sendable {
         clear(target, operation.offsetBytes, operation.lengthBytes, start, isKnown: !operation.isBlockDevice)
       }
     }
-    ctrace_store_release64(barrierTick(target), tick)
+    raise(barrierTick(target), of: target, to: tick)
     _ = ctrace_fetch_add64(barriers(target), UInt64.max)
   }
 

@@ -100,7 +100,7 @@ import Testing
     for engine in ConformanceEngines.runnable { outcomes[engine] = try outcome(trace, engine, mountPoint + "/f") }
     let expected = try #require(outcomes["sync"])
     #expect(expected.errors == ["read \(EIO)": 16])
-    #expect(expected.operations["read"]?.bytes == 240 * 4096)
+    #expect(expected.operations["read"]!.bytes == 240 * 4096)
     for (engine, found) in outcomes { #expect(found == expected, "\(engine)") }
   }
 

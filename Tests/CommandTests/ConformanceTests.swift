@@ -123,8 +123,8 @@ import Testing
     let trace = try conformanceTrace(folder / "many", files: (0..<count).map { "/many/\($0 / 100)/\($0)" }, events: events)
     let outcome = try compare(trace) { $0.workers = 2 }
     #expect(outcome.errors.isEmpty)
-    #expect(outcome.operations["write"]?.bytes == 7_000_000)
-    #expect(outcome.operations["read"]?.bytes == 7_000_000)
+    #expect(outcome.operations["write"]!.bytes == 7_000_000)
+    #expect(outcome.operations["read"]!.bytes == 7_000_000)
   }
 
   /// More than the kernel moves in one call (2,147,479,552 bytes), from a hole.

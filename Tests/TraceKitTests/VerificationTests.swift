@@ -201,7 +201,7 @@ import Testing
     verification.end(read, target: 0, request: 1, start: start, result: 8192, into: &found)
     #expect(found.readBlocksChecked == 16)
     #expect(found.readBlocksCorrupt == 1)
-    #expect(found.findings.first?.offsetBytes == 7680)
+    #expect(found.findings.first!.offsetBytes == 7680)
     #expect(found.findings.first?.isZero == true)
     _ = trace
   }

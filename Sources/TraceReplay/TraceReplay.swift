@@ -26,7 +26,11 @@ struct TraceReplay: ParsableCommand {
       Glibc.exit(failure.status)
     } catch let error as TraceError {
       complain(error.message)
-      Glibc.exit(error.kind == .usage ? 2 : 1)
+      switch error.kind {
+      case .usage: Glibc.exit(2)
+      case .interrupted: Glibc.exit(128 + StopSignal.received)
+      default: Glibc.exit(1)
+      }
     } catch {
       let status = exitCode(for: error).rawValue
       let text = fullMessage(for: error)

@@ -252,7 +252,7 @@ final class TargetSet {
         filledBytes += UInt64(written)
       }
       progress(filledBytes, bytesToFill)
-      if ctrace_stop_signal() != 0 { throw TraceError(.refused, "stopped while scratch files were being filled; nothing was replayed") }
+      if ctrace_stop_signal() != 0 { throw TraceError(.interrupted, "stopped while scratch files were being filled; nothing was replayed") }
     }
     // Write-back of the filling must not run into the replay.
     fdatasync(target.descriptor)

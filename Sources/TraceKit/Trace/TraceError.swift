@@ -14,6 +14,8 @@ public struct TraceError: Error, Hashable, Sendable, CustomStringConvertible {
     case refused
     /// Options that do not go together.
     case usage
+    /// A stop signal came before there was anything to report.
+    case interrupted
   }
   public var kind: Kind
   public var message: String

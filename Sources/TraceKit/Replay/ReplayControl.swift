@@ -36,7 +36,8 @@ final class ReplayControl: @unchecked Sendable {
     static let progress = 24
     static let ready = 32
     static let go = 40
-    static let count = 48
+    static let ended = 48
+    static let count = 56
   }
   let tracksInversions: Bool
   private let failures: FailureBox
@@ -101,6 +102,23 @@ final class ReplayControl: @unchecked Sendable {
   }
 
   func go() { ctrace_store_release64(words + Word.go, 1) }
+
+  // MARK: Ending early
+
+  /// No further request can succeed: all workers stop, and the report says why.
+  func end(_ reason: String) {
+    failures.add(TraceError(.refused, reason))
+    ctrace_store_release64(words + Word.ended, 1)
+  }
+
+  /// The run ended early.
+  var hasEnded: Bool { ctrace_load_relaxed64(words + Word.ended) != 0 }
+
+  /// Why the run ended early or can't be trusted; after the workers have ended.
+  var failure: String? { failures.first?.message }
+
+  /// Something that does not end the run, but makes its report doubtful.
+  func doubt(_ reason: String) { failures.add(TraceError(.refused, reason)) }
 
   // MARK: Counters
 

@@ -25,7 +25,11 @@ extension ReplayReport {
       "\nhost        \(PrintableText.escaped(host.hostName)), \(host.kernel), \(host.cpuCount) CPUs\(host.cpuModel.map { " (\($0))" } ?? "")"
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead)) read, \(ByteCount.text(run.bytesWritten)) written, \(ByteCount.text(rate))/s"
-    if run.partial { text += "\n            PARTIAL: stopped by a signal" }
+    if let failure = run.failure {
+      text += "\n            \(run.partial ? "PARTIAL" : "DOUBTFUL"): \(failure)"
+    } else if run.partial {
+      text += "\n            PARTIAL: stopped by a signal"
+    }
     text += "\n            \(run.errors) errors, \(run.shortTransfers) short transfers"
     if run.dropped > 0 { text += ", \(run.dropped) dropped" }
     if run.requests > 0 { text += ", \(DurationText.text(run.cpuNanoseconds / Int64(run.requests))) CPU per request" }

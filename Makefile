@@ -3,6 +3,7 @@
 #   make            release build                make demo       record, replay and compare a real program
 #   make test       every test                   make bench      comparisons with their peers (BENCH=replay for one)
 #   make install    below PREFIX, DESTDIR first  make uninstall  removes what install put there
+#   make sanitize   the conformance suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make format     formats the sources          make lint       says what format would change
 #   make man        manual pages                 make clean      removes what was built
 
@@ -34,7 +35,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: all build demo test bench bench-programs install uninstall man completions format lint clean
+.PHONY: all build demo test sanitize bench bench-programs install uninstall man completions format lint clean
 .NOTPARALLEL:
 
 all: build
@@ -53,6 +54,19 @@ test:
 	@scripts/prepare.sh test
 	$(SWIFT) build --build-tests $(SWIFTFLAGS)
 	$(SWIFT) test --skip-build $(SWIFTFLAGS)
+
+# Each sanitizer has a build folder of its own. Leaks are not looked for: the runtime keeps what lives as long as the process.
+SANITIZERS = address undefined
+SANITIZE_FILTER = Conformance|SpliceEngine|MmapEngine|Verification|TargetOption
+sanitize:
+	@scripts/prepare.sh test
+	@for sanitizer in $(SANITIZERS); do \
+	  echo "sanitize: $$sanitizer"; \
+	  $(SWIFT) build --build-tests --sanitize $$sanitizer --scratch-path .build/sanitize-$$sanitizer $(SWIFTFLAGS) && \
+	  ASAN_OPTIONS=detect_leaks=0:allow_user_segv_handler=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  $(SWIFT) test --skip-build --sanitize $$sanitizer --scratch-path .build/sanitize-$$sanitizer \
+	    --filter '$(SANITIZE_FILTER)' $(SWIFTFLAGS) || exit 1; \
+	done
 
 bench: bench-programs
 	@scripts/prepare.sh bench

@@ -7,7 +7,7 @@ A row gives our figure and the peer's (medians), the ratio ours/peer as min / me
 of the best run of each side, the target for the median ratio, and whether it is reached. Nothing here fails because something is slow: a machine under load is no defect. What cannot
 be measured (a peer that is not installed, a command that fails) is a row that says so.
 
-Sections: record, codec, replay, engines, direct, memory, timing, paced, net. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
+Sections: record, attach, block, codec, replay, engines, direct, memory, timing, paced, net. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
 BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request), BENCH_DISK (/var/tmp: a folder on a disk, for
 the page cache of a real filesystem and for O_DIRECT).
 """
@@ -18,13 +18,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-SECTIONS = ["record", "codec", "replay", "engines", "direct", "memory", "timing", "paced", "net"]
+SECTIONS = ["record", "attach", "block", "codec", "replay", "engines", "direct", "memory", "timing", "paced", "net"]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1000000"))
 MEMORY_REQUESTS = int(os.environ.get("BENCH_MEMORY_REQUESTS", "10000000"))
@@ -665,6 +666,133 @@ def nbd_pairs(depth):
         server.wait()
         os.unlink(log)
         os.unlink(trace)
+def section_attach():
+    heading("Attaching: what a pread of 4 KiB costs more while a recorder is attached to the program")
+    attempt("attached", attach_cost)
+
+
+def attached_cost(make_recorder, ready_s=1.0, seconds_long=1.0):
+    """Nanoseconds per call of a program that waits until a recorder is attached; the fastest of many short rounds."""
+    start = path("start")
+    if os.path.exists(start):
+        os.unlink(start)
+    with subprocess.Popen([programs("attach-cost"), start, str(seconds_long)], stdout=subprocess.PIPE) as program:
+        recorder = None
+        try:
+            if make_recorder:
+                recorder = subprocess.Popen(
+                    [str(a) for a in make_recorder(program.pid)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL)
+                time.sleep(ready_s)
+                if recorder.poll() is not None:
+                    raise NotMeasured(f"{make_recorder(0)[0]} exited with {recorder.returncode}")
+            open(start, "w", encoding="utf-8").close()
+            output = program.communicate(timeout=120)[0]
+        finally:
+            program.kill()
+            if recorder and recorder.poll() is None:
+                recorder.send_signal(signal.SIGINT)
+                try:
+                    recorder.wait(timeout=60)
+                except subprocess.TimeoutExpired:
+                    recorder.kill()
+                    recorder.wait()
+    return float(output)
+
+
+def attach_cost():
+    if os.geteuid() != 0:
+        raise NotMeasured("attaching needs root")
+    trace = path("attach.iotrace")
+    begin = "tracepoint:syscalls:sys_enter_pread64 /pid == PID/ { @s[tid] = nsecs; @o[tid] = args->pos; @n[tid] = args->count; }"
+    end = 'tracepoint:syscalls:sys_exit_pread64 /pid == PID/ { printf("%d %d %d %d %d\\n", tid, @s[tid], @o[tid], @n[tid], args->ret); }'
+    peers = {
+        "strace": (lambda pid: ["strace", "-f", "-o", "/dev/null", "-p", pid], 1.0),
+        "bpftrace": (lambda pid: ["bpftrace", "-e", (begin + end).replace("PID", str(pid))], 5.0),
+        "trace-cmd": (lambda pid: ["trace-cmd", "record", "-o", path("trace.dat"), "-P", pid, "-e", "syscalls:sys_enter_pread64",
+                                   "-e", "syscalls:sys_exit_pread64"], 3.0),
+    }
+    ours = lambda pid: [tool("trace-record"), "attach", "--force", "--quiet", "--no-calibration", "-o", trace, "--pid", pid]
+    plain, attached = [], []
+    for _ in range(PAIRS):
+        plain.append(attached_cost(None))
+        attached.append(attached_cost(ours))
+    base = statistics.median(plain)
+    ns = lambda value: f"{value:.0f} ns"
+    added = [a - p for a, p in zip(attached, plain)]
+    middle = statistics.median(added)
+    row("added per pread", ns(middle), "unrecorded call", ns(base), spread([a / p for a, p in zip(attached, plain)]), "<= 300 ns",
+        middle <= 300)
+    for name, (command, ready_s) in peers.items():
+        def measure(name=name, command=command, ready_s=ready_s):
+            need(name)
+            peer = attached_cost(command, ready_s) - base
+            row("added per pread", ns(middle), name, ns(peer), f"{middle / peer:.3f}" if peer > 0 else "")
+        attempt(f"beside {name}", measure)
+    attempt("loss at a high rate", attach_loss)
+
+
+def attach_loss():
+    """400,000 calls/s of four threads for about 3 s: every call is in the trace, or the kernel's counters say that it is not."""
+    trace = path("loss.iotrace")
+    command = ["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.05; done; exec "$@"', path("go"), programs("record-cost"), "300000", "4", "400000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        recorder = subprocess.Popen([tool("trace-record"), "attach", "--force", "--quiet", "-o", trace, "--pid", str(program.pid)])
+        time.sleep(1)
+        open(path("go"), "w", encoding="utf-8").close()
+        output = program.communicate()[0].decode()
+        recorder.wait()
+    figures = json.loads(run([tool("trace-record"), "info", "--json", "-", trace]).output)["metadata"]["summary"]
+    lost = int(figures["kernel_events_lost"])
+    row("kernel events lost, default buffers", count(lost), "of events", count(int(figures["kernel_events"]) + lost), "", "0", lost == 0)
+    row("  calls/s of the four together", count(float(re.search(r"calls/s ([0-9.]+)", output).group(1))), target="400 k asked")
+
+
+def section_block():
+    heading("Recording a loop device under fio: requests/s with and without")
+    attempt("block", block_cost)
+
+
+def loop_rate(device, recorder=None):
+    """Requests/s of 4 KiB direct random reads and writes, queue depth 8, for 2 s."""
+    started = None
+    if recorder:
+        started = subprocess.Popen(
+            [str(a) for a in recorder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        if started.poll() is not None:
+            raise NotMeasured(f"{os.path.basename(str(recorder[0]))} exited with {started.returncode}")
+    try:
+        output = run(["fio", "--name=b", f"--filename={device}", "--rw=randrw", "--bs=4k", "--direct=1", "--ioengine=libaio",
+                      "--iodepth=8", "--runtime=2", "--time_based", "--output-format=json"]).output
+    finally:
+        if started:
+            started.send_signal(signal.SIGINT)
+            started.wait()
+    return fio_rate(json.loads(output[output.index("{") :])["jobs"][0])
+
+
+def block_cost():
+    need("fio")
+    if os.geteuid() != 0:
+        raise NotMeasured("a loop device needs root")
+    image = path("image")
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+    device = run(["losetup", "--find", "--show", image]).output.strip()
+    try:
+        ours = [tool("trace-record"), "block", "--force", "--quiet", "-o", path("block.iotrace"), device]
+        rounds = [(loop_rate(device, ours), loop_rate(device)) for _ in range(PAIRS)]
+        compare("requests/s, recorded", count, rounds, "unrecorded")
+
+        def beside():
+            need("blktrace")
+            theirs = ["blktrace", "-d", device, "-D", folder(), "-o", "blktrace"]
+            compare("requests/s, recorded", count, [(r[0], loop_rate(device, theirs)) for r in rounds], "blktrace")
+
+        attempt("beside blktrace", beside)
+    finally:
+        run(["losetup", "--detach", device])
 
 
 # ----------------------------------------------------------------------------------------------------------------- main

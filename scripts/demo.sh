@@ -1,6 +1,6 @@
 #!/bin/sh
-# Records a small backup (tar, gzip and dd under one shell), shows what is in the trace, replays it three times and
-# compares two of the replays.
+# Records a small backup (tar, gzip and dd under one shell), shows what is in the trace, replays it at its own speed and as fast as
+# it goes, compares two replays, replays it through every engine, and sends it to a server of its own.
 #
 #   scripts/demo.sh BUILD_FOLDER
 #
@@ -87,6 +87,38 @@ show 'trace-replay diff max-1-worker.json max-2-workers.json --json diff.json'
 trace-replay diff max-1-worker.json max-2-workers.json >diff.txt
 trace-replay diff max-1-worker.json max-2-workers.json --json diff.json >/dev/null
 cat diff.txt
+
+heading 'Every engine of this machine on the same trace, in a fair order'
+engines=''
+for engine in sync splice mmap libaio io_uring; do
+  if trace-replay engines | grep -A 1 "^$engine:" | grep -q '^  available'; then
+    engines="$engines --engine $engine"
+  else
+    printf '%s is not available here; trace-replay engines says why\n' "$engine"
+  fi
+done
+show "trace-replay compare backup.iotrace$engines --runs 3 --speed max -o engines"
+# A difference that was found is no failure of the demo.
+# shellcheck disable=SC2086
+trace-replay compare backup.iotrace $engines --runs 3 --speed max -o engines >engines.txt
+cat engines.txt
+
+heading 'The writes over a socket, to a server that computes the same digest'
+show "trace-replay serve backup.iotrace --only write --unix $work/socket &"
+trace-replay serve backup.iotrace --only write --unix "$work/socket" >server.txt 2>server.log &
+server=$!
+tries=0
+until grep -q 'waiting at' server.log || [ $tries -ge 100 ]; do
+  sleep 0.1
+  tries=$((tries + 1))
+done
+run_replay net 'Sending' --engine net --target "unix:$work/socket" --only write --speed max
+wait "$server"
+cat server.txt
+
+heading 'The two runs of before as a page for a browser'
+show 'trace-replay diff max-1-worker.json max-2-workers.json --html diff.html'
+trace-replay diff max-1-worker.json max-2-workers.json --html diff.html >/dev/null
 
 heading "Everything is in $output"
 ls -l

@@ -4,10 +4,13 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/kcmp.h>
+#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -26,6 +29,7 @@ const int CTRACE_O_DIRECT = O_DIRECT, CTRACE_O_DSYNC = O_DSYNC, CTRACE_O_SYNC = 
           CTRACE_O_PATH = O_PATH;
 const uint64_t CTRACE_RESOLVE_BENEATH = RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS = RESOLVE_NO_SYMLINKS;
 const int CTRACE_FALLOC_PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+const short CTRACE_SPAWN_SETSID = POSIX_SPAWN_SETSID;
 
 int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
   struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
@@ -54,6 +58,20 @@ int64_t ctrace_birth_time_ns(int fd) {
   struct statx status;
   if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 || !(status.stx_mask & STATX_BTIME)) return -1;
   return (int64_t)status.stx_btime.tv_sec * 1000000000 + status.stx_btime.tv_nsec;
+}
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes) {
+#ifdef STATX_DIOALIGN
+  struct statx status;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN)) {
+    *memory_bytes = status.stx_dio_mem_align;
+    *offset_bytes = status.stx_dio_offset_align;
+    return 0;
+  }
+#endif
+  int bytes;
+  if (ioctl(fd, BLKSSZGET, &bytes) != 0) return -1;
+  *memory_bytes = *offset_bytes = (uint32_t)bytes;
+  return 0;
 }
 pid_t ctrace_gettid(void) { return (pid_t)syscall(SYS_gettid); }
 int ctrace_pin_thread(int cpu) {
@@ -141,20 +159,47 @@ void ctrace_event_signal(int fd) {
 void ctrace_use_fine_timers(void) { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
 int ctrace_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int ctrace_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int ctrace_status(const char *path, struct stat *status, int64_t *birth_ns) {
+  if (stat(path, status) != 0) return -1;
+  struct statx more;
+  int known = statx(AT_FDCWD, path, 0, STATX_BTIME, &more) == 0 && (more.stx_mask & STATX_BTIME);
+  *birth_ns = known ? (int64_t)more.stx_btime.tv_sec * 1000000000 + more.stx_btime.tv_nsec : INT64_MIN;
+  return 0;
+}
+int ctrace_detached_mount(const char *filesystem) {
+  int context = (int)syscall(SYS_fsopen, filesystem, FSOPEN_CLOEXEC);
+  if (context < 0) return -1;
+  int mounted = -1;
+  if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+    mounted = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+  int code = errno;
+  close(context);
+  errno = code;
+  return mounted;
+}
+int ctrace_same_description(pid_t a, int descriptor_a, pid_t b, int descriptor_b) {
+  return (int)syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long)descriptor_a, (unsigned long)descriptor_b) == 0;
+}
 void *ctrace_map_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
 }
-int ctrace_unshare_files(void) { return unshare(CLONE_FILES); }
+int ctrace_unshare_files(void) {
+  // What all threads wait for has to be in every table.
+  ctrace_stop_descriptor();
+  return unshare(CLONE_FILES);
+}
 void ctrace_use_huge_pages(void *memory, size_t bytes) { madvise(memory, bytes, MADV_HUGEPAGE); }
 
 int64_t ctrace_splice(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t length) {
-  ssize_t moved = splice(in, (loff_t *)in_offset, out, (loff_t *)out_offset, length, 0);
+  // Not the C library's function, which is a cancellation point and dearer for it.
+  ssize_t moved = syscall(SYS_splice, in, in_offset, out, out_offset, length, 0);
   return moved < 0 ? -errno : moved;
 }
 int64_t ctrace_vmsplice(int pipe_end, void *memory, size_t length) {
   struct iovec piece = {memory, length};
-  ssize_t moved = vmsplice(pipe_end, &piece, 1, 0);
+  ssize_t moved = syscall(SYS_vmsplice, pipe_end, &piece, 1, 0);
   return moved < 0 ? -errno : moved;
 }
 int ctrace_nonblocking_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }

@@ -43,6 +43,7 @@ static struct description *allocate_description(void) {
 
 static void drop_reference(struct description *description) {
   if (__atomic_sub_fetch(&description->references, 1, __ATOMIC_ACQ_REL) != 0) return;
+  if (UNLIKELY(description->uring)) uring_is_closed(description);
   uint64_t index = (uint64_t)(description - descriptions);
   uint64_t top = __atomic_load_n(&free_descriptions, __ATOMIC_ACQUIRE);
   uint64_t next;
@@ -197,25 +198,17 @@ static bool publish(const struct trace_definition *definition, const char *path)
   }
   struct trace_record *slot = ring_slot(ring, number);
   slot->operation = TRACE_OP_DEFINITION;
+  slot->phase = TRACE_PHASE_CALL;
   slot->size = bytes;
   slot->thread_id = me.thread_id;
   publish_slot(slot, number);
   return true;
 }
 
-static char *append_decimal(char *at, uint32_t number) {
-  char digits[10];
-  int count = 0;
-  do digits[count++] = (char)('0' + number % 10);
-  while (number /= 10);
-  while (count) *at++ = digits[--count];
-  return at;
-}
-
 /// The path that the kernel has for a descriptor; its length, 0 when it has none.
 static uint32_t path_of_descriptor(int fd, char *path, uint32_t room, bool unlinked) {
   char link[40] = "/proc/self/fd/";
-  *append_decimal(link + 14, (uint32_t)fd) = 0;
+  *append_number(link + 14, (uint32_t)fd) = 0;
   long length = RAW(SYS_readlinkat, AT_FDCWD, link, path, room);
   if (length <= 0) return 0;
   if (unlinked && length > 10 && memcmp(path + length - 10, " (deleted)", 10) == 0) length -= 10;
@@ -233,6 +226,19 @@ static void describe_file(struct description *description, int fd, int open_flag
   definition.open_flags = (uint32_t)open_flags;
   char path[4096];
   definition.path_bytes = path_of_descriptor(fd, path, sizeof path, known && status.stx_nlink == 0);
+  if (definition.kind == TRACE_KIND_SOCKET) {
+    // A peer is one file, however many connections there were to it.
+    uint32_t named = name_socket(fd, path);
+    if (named) {
+      definition.path_bytes = named;
+      definition.device = definition.inode = 0;
+      definition.size = TRACE_UNKNOWN_SIZE;
+      definition.birth_ns = TRACE_UNKNOWN_BIRTH;
+      definition.open_flags = UINT32_MAX;
+    } else {
+      definition.path_bytes = path_of_descriptor(fd, path, sizeof path, false);
+    }
+  }
   description->device = definition.device;
   description->inode = definition.inode;
   description->kind = (uint8_t)definition.kind;
@@ -313,6 +319,15 @@ static uint32_t absolute_path(int folder, const char *path, char *out, uint32_t 
   }
   if (length == 0) out[length++] = '/';
   return length;
+}
+
+uint32_t define_peer(const char *name, uint32_t length) {
+  struct trace_definition definition = {
+    .description = __atomic_add_fetch(&session->next_description, 1, __ATOMIC_RELAXED)};
+  fill_definition(&definition, NULL);
+  definition.kind = TRACE_KIND_SOCKET;
+  definition.path_bytes = length;
+  return publish(&definition, name) ? definition.description : TRACE_NO_DESCRIPTION;
 }
 
 uint32_t define_name(int folder, const char *path, const struct statx *status) {

@@ -46,6 +46,10 @@ EXPORT void *mmap(void *p, size_t n, int protection, int flags, int fd, off_t at
   struct call call;
   if (LIKELY(flags & MAP_ANONYMOUS) || fd < 0 || !begin_call(&call, fd)) return real_mmap(p, n, protection, flags, fd, at);
   void *result = real_mmap(p, n, protection, flags, fd, at);
+  if (result != MAP_FAILED && uring_was_mapped(call.description, result, (uint64_t)at)) {
+    abandon_call(&call);
+    return result;
+  }
   uint64_t end_ns = now_ns();
   bool failed = result == MAP_FAILED;
   uint32_t bits = call.flags;
@@ -61,6 +65,7 @@ extern void *__mmap(void *, size_t, int, int, int, off_t) __attribute__((nothrow
 EXPORT int munmap(void *p, size_t n) {
   struct call call;
   struct mapping mapping;
+  if (UNLIKELY(urings_in_use)) uring_is_unmapped(p);
   if (LIKELY(!__atomic_load_n(&mappings_used, __ATOMIC_RELAXED)) || !recording() ||
       !find_mapping((uint64_t)p, true, &mapping) || !begin_named_call(&call))
     return real_munmap(p, n);

@@ -3,7 +3,7 @@
 
 // ---- Open -------------------------------------------------------------------------------------------------------------
 
-static uint32_t open_event_flags(int flags) {
+uint32_t open_event_flags(int flags) {
   uint32_t bits = description_flags(flags);
   if (flags & O_CREAT) bits |= TRACE_FLAG_CREATE;
   if (flags & O_TRUNC) bits |= TRACE_FLAG_TRUNCATING;
@@ -12,7 +12,7 @@ static uint32_t open_event_flags(int flags) {
   return bits;
 }
 
-static void finish_open(struct call *call, int folder, const char *path, int flags, int fd) {
+void finish_open(struct call *call, int folder, const char *path, int flags, int fd) {
   uint64_t end_ns = now_ns();
   int64_t result = result_of(fd);
   if (fd >= 0) {
@@ -22,7 +22,7 @@ static void finish_open(struct call *call, int folder, const char *path, int fla
     call->id = define_name(folder, path, NULL);
   }
   finish_call(
-      call, end_ns, TRACE_OP_OPEN, TRACE_UNKNOWN_OFFSET, TRACE_UNKNOWN_SIZE, result, open_event_flags(flags),
+      call, end_ns, TRACE_OP_OPEN, TRACE_UNKNOWN_OFFSET, TRACE_UNKNOWN_SIZE, result, open_event_flags(flags) | call->flags,
       TRACE_NO_DESCRIPTION);
 }
 
@@ -68,6 +68,16 @@ EXPORT int __openat_2(int folder, const char *path, int flags) {
   if (!begin_named_call(&call)) return real___openat_2(folder, path, flags);
   int fd = real___openat_2(folder, path, flags);
   finish_open(&call, folder, path, flags, fd);
+  return fd;
+}
+
+/// openat2(2), which libc has no function for.
+int open_by_number(int folder, const char *path, const struct open_how *how, size_t bytes) {
+  struct call call;
+  if (!begin_named_call(&call)) return (int)real_syscall(SYS_openat2, folder, path, how, bytes, 0L, 0L);
+  int fd = (int)real_syscall(SYS_openat2, folder, path, how, bytes, 0L, 0L);
+  // Only a call that succeeded proves that the structure can be read.
+  finish_open(&call, folder, path, fd >= 0 ? (int)how->flags : 0, fd);
   return fd;
 }
 
@@ -156,46 +166,7 @@ EXPORT void closefrom(int first) {
   real_closefrom(first);
 }
 
-// ---- stdio and folders: their descriptors end without close ----------------------------------------------------------
-// This is where recording of fread, fwrite and their relatives would enter, its events marked as buffered.
-
-EXPORT FILE *fopen(const char *path, const char *mode) {
-  FILE *stream = real_fopen(path, mode);
-  if (stream && !me.in_vfork) __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
-  return stream;
-}
-extern __typeof(fopen) fopen64 ALIAS("fopen");
-
-EXPORT FILE *fdopen(int fd, const char *mode) {
-  // From here on stdio moves the position unseen.
-  struct description *description = known_description(fd);
-  if (description) mark_shared(description);
-  if (!me.in_vfork) __atomic_fetch_add(&session->stdio_streams, 1, __ATOMIC_RELAXED);
-  return real_fdopen(fd, mode);
-}
-
-static void forget_stream(FILE *stream) {
-  if (!stream || me.in_vfork) return;
-  int saved = errno, fd = fileno(stream);
-  if (fd >= 0) forget_descriptor(fd);
-  errno = saved;
-}
-
-EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream) {
-  forget_stream(stream);
-  return real_freopen(path, mode, stream);
-}
-extern __typeof(freopen) freopen64 ALIAS("freopen");
-
-EXPORT int fclose(FILE *stream) {
-  forget_stream(stream);
-  return real_fclose(stream);
-}
-
-EXPORT int pclose(FILE *stream) {
-  forget_stream(stream);
-  return real_pclose(stream);
-}
+// ---- Folders and daemons: their descriptors end without close ---------------------------------------------------------
 
 struct __dirstream;
 extern int dirfd(struct __dirstream *stream);

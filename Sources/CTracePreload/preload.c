@@ -39,16 +39,24 @@ REAL_FUNCTIONS(DEFINE_REAL)
 
 static int raw_clock_gettime(clockid_t clock, struct timespec *time) { return (int)RAW(SYS_clock_gettime, clock, time); }
 int (*real_clock_gettime)(clockid_t, struct timespec *) = raw_clock_gettime;
-static long first_syscall(long number, ...) {
+static long with_errno(long result) {
+  if (result >= 0 || result <= -4096) return result;
+  errno = (int)-result;
+  return -1;
+}
+static long raw_syscall(long number, ...) {
   va_list list;
   va_start(list, number);
   long a[6];
   for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
   va_end(list);
-  resolve_all();
-  return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  return with_errno(RAW(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
-long (*real_syscall)(long, ...) = first_syscall;
+long (*real_syscall)(long, ...) = raw_syscall;
+#define DEFINE_EARLY(type, name, parameters, numbers)                                     \
+  static type raw_##name parameters { return (type)with_errno(RAW numbers); }             \
+  type(*real_##name) parameters = raw_##name;
+EARLY_FUNCTIONS(DEFINE_EARLY)
 static void raw_exit(int status) {
   for (;;) RAW(SYS_exit_group, status);
 }
@@ -68,6 +76,9 @@ static void resolve_all(void) {
   found = dlsym(RTLD_NEXT, #name);                 \
   real_##name = (type(*) parameters)(found ? found : (void *)missing_function);
   REAL_FUNCTIONS(RESOLVE)
+#define RESOLVE_EARLY(type, name, parameters, numbers) \
+  if ((found = dlsym(RTLD_NEXT, #name))) real_##name = (type(*) parameters)found;
+  EARLY_FUNCTIONS(RESOLVE_EARLY)
   if ((found = dlsym(RTLD_NEXT, "syscall"))) real_syscall = (long (*)(long, ...))found;
   if ((found = dlsym(RTLD_NEXT, "_exit"))) real__exit = (void (*)(int))found;
   if ((found = dlsym(RTLD_NEXT, "closefrom"))) real_closefrom = (void (*)(int))found;
@@ -79,12 +90,12 @@ static void resolve_all(void) {
 
 // ---- Rings ------------------------------------------------------------------------------------------------------------
 
-static char *append_text(char *at, const char *text) {
+char *append_text(char *at, const char *text) {
   while (*text) *at++ = *text++;
   return at;
 }
 
-static char *append_number(char *at, uint32_t number) {
+char *append_number(char *at, uint32_t number) {
   char digits[10];
   int count = 0;
   do digits[count++] = (char)('0' + number % 10);
@@ -98,6 +109,49 @@ static uint32_t in_foreign_namespace(void) {
   return RAW(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &status, 0) == 0 && status.st_ino != session->process_namespace;
 }
 
+/// Slots that a new ring has memory for; a thread with little I/O needs no more.
+#define FIRST_SLOTS 1024u
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static char *ring_path(char *path, uint32_t number) {
+  *append_number(append_text(append_text(path, run_folder), "/ring."), number) = 0;
+  return path;
+}
+
+/// Gives memory to the ring's slots up to `end`, and some more; false when there is none. Writing a page that a full filesystem
+/// can't back would kill the program by SIGBUS.
+static bool allocate_slots(struct trace_ring *ring, uint64_t end) {
+  uint64_t slots = ring->allocated;
+  while (slots < end && slots < ring->record_count) slots *= 4;
+  if (slots > ring->record_count) slots = ring->record_count;
+  uint64_t from = TRACE_RING_HEADER_BYTES + ring->allocated * sizeof(struct trace_record);
+  uint64_t bytes = (slots - ring->allocated) * sizeof(struct trace_record);
+  if (RAW(SYS_madvise, (char *)ring + from, bytes, MADV_POPULATE_WRITE) != 0) {
+    // Kernels before 5.14 don't know it.
+    char path[sizeof run_folder + 32];
+    int fd = (int)RAW(SYS_openat, AT_FDCWD, ring_path(path, ring->number), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return false;
+    long code = RAW(SYS_fallocate, fd, 0, from, bytes);
+    RAW(SYS_close, fd);
+    if (code != 0) return false;
+  }
+  if (ring->allocated < slots) ring->allocated = slots;
+  return true;
+}
+
+COLD bool extend_limit(struct trace_ring *ring, uint64_t end, uint32_t usable) {
+  uint64_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+  uint32_t count = ring->record_count;
+  if (end - tail > usable) return false;
+  if (ring->allocated < count && end > ring->allocated && !allocate_slots(ring, end)) return false;
+  uint64_t limit = tail + count - trace_ring_headroom(count);
+  if (ring->allocated < count && limit > ring->allocated) limit = ring->allocated;
+  if (limit > ring->limit) ring->limit = limit;
+  return true;
+}
+
 static struct trace_ring *map_new_ring(void) {
   uint32_t count = session->record_count;
   uint64_t bytes = TRACE_RING_HEADER_BYTES + (uint64_t)count * sizeof(struct trace_record);
@@ -106,12 +160,12 @@ static struct trace_ring *map_new_ring(void) {
   if (RAW(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) != 0 || limit.rlim_cur < bytes) return NULL;
   uint32_t number = __atomic_fetch_add(&session->next_ring, 1, __ATOMIC_ACQ_REL);
   char path[sizeof run_folder + 32];
-  char *end = append_number(append_text(append_text(path, run_folder), "/ring."), number);
-  *end = 0;
+  ring_path(path, number);
   int fd = (int)RAW(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return NULL;
-  // Memory that a full filesystem could not back would kill the program by SIGBUS, so all of it is allocated first.
-  long mapped = RAW(SYS_fallocate, fd, 0, 0, bytes);
+  uint64_t first_slots = count < FIRST_SLOTS ? count : FIRST_SLOTS;
+  long mapped = RAW(SYS_fallocate, fd, 0, 0, TRACE_RING_HEADER_BYTES + first_slots * sizeof(struct trace_record));
+  if (mapped == 0) mapped = RAW(SYS_ftruncate, fd, bytes);
   if (mapped == 0) mapped = RAW(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   else RAW(SYS_unlinkat, AT_FDCWD, path, 0);
   RAW(SYS_close, fd);
@@ -120,6 +174,7 @@ static struct trace_ring *map_new_ring(void) {
   ring->version = TRACE_RING_VERSION;
   ring->number = number;
   ring->record_count = count;
+  ring->allocated = first_slots;
   ring->process_id = (int32_t)RAW(SYS_getpid);
   ring->thread_id = me.thread_id;
   ring->foreign_processes = in_foreign_namespace();
@@ -240,6 +295,48 @@ COLD bool ring_is_full(struct trace_ring *ring, uint64_t start_ns, bool definiti
   return false;
 }
 
+// ---- Requests that complete later ---------------------------------------------------------------------------------------
+
+/// Publishes a record outside of a call. A completion may use the room that definitions have: half a request is of less use than
+/// none.
+static void publish_record(struct trace_record *record) {
+  struct trace_ring *ring = me.ring;
+  uint32_t count = ring->record_count;
+  bool whole = record->phase != TRACE_PHASE_SUBMISSION;
+  uint64_t number;
+  while ((number = reserve_slots(ring, 1, whole ? count : count - trace_ring_headroom(count))) == UINT64_MAX)
+    if (!ring_is_full(ring, record->start_ns, false)) return;
+  record->thread_id = me.thread_id;
+  struct trace_record *slot = ring_slot(ring, number);
+  memcpy((char *)slot + sizeof slot->sequence, (char *)record + sizeof slot->sequence, sizeof *slot - sizeof slot->sequence);
+  publish_slot(slot, number);
+}
+
+void publish_submission(const struct request *request, uint64_t start_ns) {
+  publish_record(&(struct trace_record){
+    .start_ns = start_ns, .latency_ns = request->key, .offset = request->offset, .size = request->size,
+    .result = (int64_t)request->context, .description = request->id, .other_description = request->other, .flags = request->flags,
+    .operation = request->operation, .phase = TRACE_PHASE_SUBMISSION});
+}
+
+void publish_completion(uint64_t context, uint64_t key, int64_t result, uint64_t seen_ns, uint32_t flags) {
+  publish_record(&(struct trace_record){
+    .start_ns = seen_ns, .latency_ns = key, .offset = context, .result = result, .flags = flags, .phase = TRACE_PHASE_COMPLETION});
+}
+
+void publish_withdrawal(uint64_t context, uint64_t key) {
+  publish_record(
+    &(struct trace_record){.start_ns = now_ns(), .latency_ns = key, .offset = context, .phase = TRACE_PHASE_WITHDRAWAL});
+}
+
+void *find_function(const char *name, const char *library) {
+  void *found = dlsym(RTLD_NEXT, name);
+  if (found) return found;
+  // A library that came by dlopen is out of sight of the search above.
+  void *loaded = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+  return loaded ? dlsym(loaded, name) : NULL;
+}
+
 // ---- Fork ---------------------------------------------------------------------------------------------------------------
 
 COLD void after_fork_in_child(void) {
@@ -256,6 +353,7 @@ COLD void after_fork_in_child(void) {
   me = (struct thread_state){0};
   if (thread_end_key_made) pthread_setspecific(thread_end_key, NULL);
   process_generation++;
+  forget_urings();
   __atomic_fetch_add(&session->processes_attached, 1, __ATOMIC_RELAXED);
 }
 
@@ -319,7 +417,9 @@ __attribute__((constructor(101))) static void attach(void) {
     if (descriptions_prepare() && map_session()) {
       watch_forks();
       attach_session();
+      record_numbers();
       announce_inherited_files();
+      streams_prepare();
       __atomic_fetch_add(&session->processes_attached, 1, __ATOMIC_RELAXED);
     }
     me.busy = 0;
@@ -328,11 +428,16 @@ __attribute__((constructor(101))) static void attach(void) {
 }
 
 __attribute__((destructor(101))) static void process_ends(void) {
+  flush_streams_at_exit();
+  account_urings_at_exit();
   __atomic_fetch_add(&session->processes_ending, 1, __ATOMIC_RELAXED);
 }
 
 EXPORT void _exit(int status) {
-  if (!me.in_vfork) __atomic_fetch_add(&session->processes_ending, 1, __ATOMIC_RELAXED);
+  if (!me.in_vfork) {
+    account_urings_at_exit();
+    __atomic_fetch_add(&session->processes_ending, 1, __ATOMIC_RELAXED);
+  }
   for (;;) real__exit(status);
 }
 extern __typeof(_exit) _Exit ALIAS("_exit");

@@ -9,8 +9,12 @@
 #define _GNU_SOURCE
 #endif
 #undef _FORTIFY_SOURCE
+// No inline bodies of getc and its relatives in the headers: they are exported here.
+#define __NO_INLINE__ 1
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -67,10 +71,12 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
 #define RAW_ARGUMENTS(n, a, b, c, d, e, f, ...) (n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)
 #define RAW(...) raw_call(RAW_ARGUMENTS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
 
+char *append_text(char *at, const char *text);
+char *append_number(char *at, uint32_t number);
+
 // ---- The functions that are wrapped -------------------------------------------------------------------------------
 
 #define REAL_FUNCTIONS(X)                                                                                            \
-  X(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n))                                                          \
   X(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n))                                                   \
   X(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))                                           \
   X(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at))                                    \
@@ -87,7 +93,21 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
     (in, from, out, to, n, flags))                                                                                   \
   X(ssize_t, splice, (int in, off64_t *from, int out, off64_t *to, size_t n, unsigned flags),                        \
     (in, from, out, to, n, flags))                                                                                   \
-  X(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))                                   \
+  X(ssize_t, tee, (int in, int out, size_t n, unsigned flags), (in, out, n, flags))                                     \
+  X(ssize_t, vmsplice, (int fd, const struct iovec *v, size_t n, unsigned flags), (fd, v, n, flags))                    \
+  X(ssize_t, send, (int fd, const void *p, size_t n, int flags), (fd, p, n, flags))                                     \
+  X(ssize_t, sendto, (int fd, const void *p, size_t n, int flags, const struct sockaddr *address, socklen_t bytes), (fd, p, n, flags, address, bytes)) \
+  X(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))                                      \
+  X(int, sendmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags), (fd, m, n, flags))                               \
+  X(ssize_t, recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags))                                           \
+  X(ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t room, int flags), (fd, p, n, room, flags))                  \
+  X(ssize_t, recvfrom, (int fd, void *p, size_t n, int flags, struct sockaddr *address, socklen_t *bytes), (fd, p, n, flags, address, bytes)) \
+  X(ssize_t, __recvfrom_chk, (int fd, void *p, size_t n, size_t room, int flags, struct sockaddr *address, socklen_t *bytes), (fd, p, n, room, flags, address, bytes)) \
+  X(ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))                                            \
+  X(int, recvmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *timeout), (fd, m, n, flags, timeout)) \
+  X(int, connect, (int fd, const struct sockaddr *address, socklen_t bytes), (fd, address, bytes))                      \
+  X(int, accept, (int fd, struct sockaddr *address, socklen_t *bytes), (fd, address, bytes))                            \
+  X(int, accept4, (int fd, struct sockaddr *address, socklen_t *bytes, int flags), (fd, address, bytes, flags))         \
   X(int, fsync, (int fd), (fd))                                                                                      \
   X(int, fdatasync, (int fd), (fd))                                                                                  \
   X(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags), (fd, at, n, flags))                       \
@@ -97,8 +117,6 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(int, fallocate, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))                                        \
   X(int, posix_fallocate, (int fd, off_t at, off_t n), (fd, at, n))                                                  \
   X(off_t, lseek, (int fd, off_t at, int whence), (fd, at, whence))                                                  \
-  X(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                      \
-  X(int, openat, (int folder, const char *path, int flags, mode_t mode), (folder, path, flags, mode))                \
   X(int, __open_2, (const char *path, int flags), (path, flags))                                                     \
   X(int, __openat_2, (int folder, const char *path, int flags), (folder, path, flags))                               \
   X(int, creat, (const char *path, mode_t mode), (path, mode))                                                       \
@@ -107,7 +125,6 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(int, mkstemps, (char *path, int suffix), (path, suffix))                                                         \
   X(int, mkostemps, (char *path, int suffix, int flags), (path, suffix, flags))                                      \
   X(int, memfd_create, (const char *name, unsigned flags), (name, flags))                                            \
-  X(int, close, (int fd), (fd))                                                                                      \
   X(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags))                              \
   X(int, dup, (int fd), (fd))                                                                                        \
   X(int, dup2, (int fd, int to), (fd, to))                                                                           \
@@ -121,13 +138,54 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(int, remove, (const char *path), (path))                                                                         \
   X(int, link, (const char *from, const char *to), (from, to))                                                       \
   X(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))               \
-  X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at), (p, n, protection, flags, fd, at)) \
-  X(int, munmap, (void *p, size_t n), (p, n))                                                                        \
-  X(FILE *, fopen, (const char *path, const char *mode), (path, mode))                                               \
-  X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))                                                          \
-  X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream))                       \
-  X(int, fclose, (FILE *stream), (stream))                                                                           \
-  X(int, pclose, (FILE *stream), (stream))                                                                           \
+  X(int, aio_read, (struct aiocb *request), (request))                                                                 \
+  X(int, aio_write, (struct aiocb *request), (request))                                                                \
+  X(int, aio_fsync, (int operation, struct aiocb *request), (operation, request))                                      \
+  X(int, aio_error, (const struct aiocb *request), (request))                                                          \
+  X(ssize_t, aio_return, (struct aiocb *request), (request))                                                           \
+  X(int, aio_suspend, (const struct aiocb *const *list, int n, const struct timespec *timeout), (list, n, timeout))    \
+  X(int, lio_listio, (int mode, struct aiocb *const *list, int n, struct sigevent *event), (mode, list, n, event))     \
+  X(FILE *, fopen, (const char *path, const char *mode), (path, mode))                                                  \
+  X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))                                                             \
+  X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream))                          \
+  X(FILE *, popen, (const char *command, const char *mode), (command, mode))                                            \
+  X(FILE *, tmpfile, (void), ())                                                                                        \
+  X(int, fclose, (FILE *stream), (stream))                                                                              \
+  X(int, pclose, (FILE *stream), (stream))                                                                              \
+  X(int, fcloseall, (void), ())                                                                                         \
+  X(int, fflush, (FILE *stream), (stream))                                                                              \
+  X(int, fflush_unlocked, (FILE *stream), (stream))                                                                     \
+  X(int, fseek, (FILE *stream, long at, int whence), (stream, at, whence))                                              \
+  X(int, fseeko, (FILE *stream, off_t at, int whence), (stream, at, whence))                                            \
+  X(void, rewind, (FILE *stream), (stream))                                                                             \
+  X(int, fsetpos, (FILE *stream, const fpos_t *at), (stream, at))                                                       \
+  X(size_t, fread, (void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                                \
+  X(size_t, fread_unlocked, (void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                       \
+  X(size_t, __fread_chk, (void *p, size_t room, size_t size, size_t n, FILE *stream), (p, room, size, n, stream))       \
+  X(size_t, __fread_unlocked_chk, (void *p, size_t room, size_t size, size_t n, FILE *stream), (p, room, size, n, stream)) \
+  X(char *, fgets, (char *p, int n, FILE *stream), (p, n, stream))                                                      \
+  X(char *, fgets_unlocked, (char *p, int n, FILE *stream), (p, n, stream))                                             \
+  X(char *, __fgets_chk, (char *p, size_t room, int n, FILE *stream), (p, room, n, stream))                             \
+  X(char *, __fgets_unlocked_chk, (char *p, size_t room, int n, FILE *stream), (p, room, n, stream))                    \
+  X(int, getc, (FILE *stream), (stream))                                                                                \
+  X(int, getc_unlocked, (FILE *stream), (stream))                                                                       \
+  X(int, __uflow, (FILE *stream), (stream))                                                                             \
+  X(int, __underflow, (FILE *stream), (stream))                                                                         \
+  X(ssize_t, getdelim, (char **line, size_t *room, int delimiter, FILE *stream), (line, room, delimiter, stream))       \
+  X(int, vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                             \
+  X(int, __isoc99_vfscanf, (FILE *stream, const char *format, va_list list), (stream, format, list))                    \
+  X(size_t, fwrite, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                         \
+  X(size_t, fwrite_unlocked, (const void *p, size_t size, size_t n, FILE *stream), (p, size, n, stream))                \
+  X(int, fputs, (const char *text, FILE *stream), (text, stream))                                                       \
+  X(int, fputs_unlocked, (const char *text, FILE *stream), (text, stream))                                              \
+  X(int, puts, (const char *text), (text))                                                                              \
+  X(int, putc, (int c, FILE *stream), (c, stream))                                                                      \
+  X(int, putc_unlocked, (int c, FILE *stream), (c, stream))                                                             \
+  X(int, __overflow, (FILE *stream, int c), (stream, c))                                                                \
+  X(int, vfprintf, (FILE *stream, const char *format, va_list list), (stream, format, list))                            \
+  X(int, __vfprintf_chk, (FILE *stream, int flag, const char *format, va_list list), (stream, flag, format, list))      \
+  X(int, vdprintf, (int fd, const char *format, va_list list), (fd, format, list))                                      \
+  X(int, __vdprintf_chk, (int fd, int flag, const char *format, va_list list), (fd, flag, format, list))                \
   X(int, closedir, (void *stream), (stream))                                                                         \
   X(int, daemon, (int nochdir, int noclose), (nochdir, noclose))                                                     \
   X(int, execve, (const char *path, char *const *argv, char *const *env), (path, argv, env))                         \
@@ -142,8 +200,20 @@ static inline long raw_call(long number, long a, long b, long c, long d, long e,
   X(pid_t, fork, (void), ())                                                                                         \
   X(pid_t, _Fork, (void), ())
 
+/// Those that an allocator calls while it begins. It must not be entered again then, as dlsym and dlopen may do, so until libc's
+/// functions have been looked up these are system calls.
+#define EARLY_FUNCTIONS(X)                                                                                             \
+  X(ssize_t, read, (int fd, void *p, size_t n), (SYS_read, fd, p, n))                                                  \
+  X(int, open, (const char *path, int flags, mode_t mode), (SYS_openat, AT_FDCWD, path, flags, mode))                  \
+  X(int, openat, (int folder, const char *path, int flags, mode_t mode), (SYS_openat, folder, path, flags, mode))      \
+  X(int, close, (int fd), (SYS_close, fd))                                                                             \
+  X(void *, mmap, (void *p, size_t n, int protection, int flags, int fd, off_t at),                                    \
+    (SYS_mmap, p, n, protection, flags, fd, at))                                                                       \
+  X(int, munmap, (void *p, size_t n), (SYS_munmap, p, n))
+
 #define DECLARE_REAL(type, name, parameters, arguments) extern type(*real_##name) parameters;
 REAL_FUNCTIONS(DECLARE_REAL)
+EARLY_FUNCTIONS(DECLARE_REAL)
 #undef DECLARE_REAL
 extern void (*real__exit)(int status);
 extern void (*real_closefrom)(int first);
@@ -161,8 +231,12 @@ struct thread_state {
   /// Frame of the outermost call in flight; an older frame that begins a call says that it was left by longjmp.
   void *frame;
   uint32_t skipped_calls;
+  /// Non-zero inside libaio, which makes its system calls by number.
+  uint32_t in_library;
 };
 extern __thread struct thread_state me __attribute__((tls_model("initial-exec")));
+
+struct call;
 
 // ---- Descriptions -------------------------------------------------------------------------------------------------
 
@@ -184,7 +258,9 @@ struct description {
   /// The collector can know it: its definition was published.
   bool defined;
   uint32_t next_free;
-  uint64_t reserved;
+  /// Number of the ring of io_uring that it is, or 0.
+  uint32_t uring;
+  uint32_t reserved;
 };
 _Static_assert(sizeof(struct description) == 64, "a cache line");
 
@@ -207,12 +283,24 @@ void share_descriptor(int fd, struct description *source);
 void forget_descriptor(int fd);
 /// Publishes the definition (again, when there was no room before).
 void publish_definition(struct description *description, int fd);
+/// A definition of the peer of a socket; returns its number.
+uint32_t define_peer(const char *name, uint32_t length);
+/// The same of an address that the socket `fd` is to be connected with; 0 for one without a name.
+uint32_t define_peer_address(int fd, const void *address, uint32_t bytes);
+/// Writes the name of a socket's peer, or of a socket without one by its own address, to `out` (256 bytes); the length, 0 for
+/// one without a name.
+uint32_t name_socket(int fd, char *out);
 /// A definition of a name without a descriptor (of a failed open, a rename): returns its number.
 uint32_t define_name(int folder, const char *path, const struct statx *status);
 void mark_shared(struct description *description);
 /// Announces the regular files that this process got from exec.
 void announce_inherited_files(void);
 uint32_t description_flags(int open_flags);
+/// Publishes an open call; `call->flags` are added to those of open's `flags`.
+uint32_t open_event_flags(int flags);
+uint8_t allocate_operation(int mode);
+void finish_open(struct call *call, int folder, const char *path, int flags, int fd);
+int open_by_number(int folder, const char *path, const struct open_how *how, size_t bytes);
 /// True when the position can no longer be followed in memory alone.
 bool position_is_shared(struct description *description);
 /// The offset of a finished call at the position of a shared description or in append mode; may add INFERRED to flags.
@@ -234,6 +322,17 @@ static inline struct description *known_description(int fd) {
   return index ? &descriptions[index] : NULL;
 }
 
+/// Trace flags of the RWF_ flags of one request.
+static inline uint32_t flags_of_request(int flags) {
+  uint32_t bits = 0;
+  if (flags & RWF_HIPRI) bits |= TRACE_FLAG_HIGH_PRIORITY;
+  if (flags & RWF_DSYNC) bits |= TRACE_FLAG_REQUEST_DATA_SYNC;
+  if (flags & RWF_SYNC) bits |= TRACE_FLAG_REQUEST_SYNC;
+  if (flags & RWF_NOWAIT) bits |= TRACE_FLAG_NO_WAIT;
+  if (flags & RWF_APPEND) bits |= TRACE_FLAG_APPEND;
+  return bits;
+}
+
 // ---- Threads and rings --------------------------------------------------------------------------------------------
 
 extern struct trace_session *session;
@@ -245,6 +344,18 @@ void after_fork_in_child(void);
 /// Waits for room or counts a drop, as the session says. True when a slot may be tried again.
 bool ring_is_full(struct trace_ring *ring, uint64_t start_ns, bool definition);
 void attach_session(void);
+/// From here on system calls by number go through the wrappers.
+void record_numbers(void);
+/// Notes a program that is about to be started when this library won't be loaded into it.
+void examine_program(int folder, const char *path);
+void note_escape(uint32_t reason, const char *path);
+/// Makes room to follow stdio streams; the standard three are followed from then on.
+bool streams_prepare(void);
+/// Writes what streams hold while it can still be recorded: libc does it after the last function of this library.
+void flush_streams_at_exit(void);
+
+/// Finds out whether `usable` slots, and memory, suffice for records numbered below `end`, and how far that is so.
+bool extend_limit(struct trace_ring *ring, uint64_t end, uint32_t usable);
 
 static inline uint64_t now_ns(void) {
   struct timespec t;
@@ -265,7 +376,7 @@ static inline bool recording(void) {
 static inline uint64_t reserve_slots(struct trace_ring *ring, uint32_t count, uint32_t usable) {
   uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
   for (;;) {
-    if (UNLIKELY(head + count - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) > usable)) return UINT64_MAX;
+    if (UNLIKELY(head + count > ring->limit) && !extend_limit(ring, head + count, usable)) return UINT64_MAX;
 #if defined(__x86_64__)
     // Only this thread and its signal handlers write the word, so the exchange need not be locked.
     uint64_t expected = head;
@@ -340,9 +451,45 @@ static inline void finish_call(
   slot->other_description = other;
   slot->flags = flags;
   slot->operation = operation;
+  slot->phase = TRACE_PHASE_CALL;
   publish_slot(slot, number);
   __atomic_store_n(&ring->in_flight_ns, call->outer_ns, __ATOMIC_RELEASE);
 }
+
+/// A request that completes later, as its submission tells it.
+struct request {
+  uint64_t context, key;
+  uint64_t offset, size;
+  uint32_t id, other, flags;
+  uint8_t operation;
+};
+/// Publishes that a request is on its way, from `start_ns` on.
+void publish_submission(const struct request *request, uint64_t start_ns);
+/// Publishes a completion; `flags` are trace_completion_flags.
+void publish_completion(uint64_t context, uint64_t key, int64_t result, uint64_t seen_ns, uint32_t flags);
+/// Publishes that the kernel did not take the request.
+void publish_withdrawal(uint64_t context, uint64_t key);
+/// Bytes of `n` buffers that the kernel is about to read the descriptions of.
+uint64_t bytes_of_vector(uint64_t vector, uint64_t n);
+/// A function that its library may bring late, or never (NULL).
+void *find_function(const char *name, const char *library);
+
+/// A thread that maps a ring of io_uring, or part of one, tells so here; true when that is what `fd` is.
+bool uring_was_mapped(struct description *description, void *address, uint64_t offset);
+void uring_is_unmapped(const void *address);
+void uring_is_closed(struct description *description);
+/// Accounts for the rings that are open when the process ends.
+void account_urings_at_exit(void);
+void forget_urings(void);
+extern uint32_t urings_in_use;
+
+// System calls by number that have no function in libc; results as of syscall(2).
+long io_submit_by_number(long context, long count, void *list);
+long io_getevents_by_number(long number, long context, long least, long most, void *events, void *timeout, void *signals);
+long io_cancel_by_number(long context, void *request, void *event);
+long uring_setup_by_number(long entries, void *parameters);
+long uring_enter_by_number(long fd, long submit, long least, long flags, long argument, long bytes);
+long uring_register_by_number(long fd, long operation, void *argument, long count);
 
 /// Begins a call on a descriptor; false when it passes through unrecorded.
 static inline bool begin_call(struct call *call, int fd) {

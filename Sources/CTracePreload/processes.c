@@ -24,6 +24,21 @@ void attach_session(void) {
   library_path = start;
 }
 
+/// False when the library is out of the reach of this process: it changed its root directory.
+static bool library_is_reachable(void) {
+  if (!library_path) return true;
+  char path[4096];
+  size_t length = strcspn(library_path, ": ");
+  if (length >= sizeof path) return true;
+  memcpy(path, library_path, length);
+  path[length] = 0;
+  return RAW(SYS_faccessat, AT_FDCWD, path, R_OK) == 0;
+}
+
+static void note_other_root(int folder, const char *path) {
+  if (path && RAW(SYS_faccessat, folder, path, X_OK) == 0) note_escape(TRACE_ESCAPE_ROOT, path);
+}
+
 static bool names_library(const char *value) { return strstr(value, "/libtracepreload.so") != NULL; }
 
 /// True when `env` already carries both variables, or nothing is recorded.
@@ -62,6 +77,49 @@ static char *const *join_environment(char *const *env, char **out, char *text) {
   return out;
 }
 
+/// The same without our variables: the loader would complain of a library that it can't find.
+static char *const *leave_environment(char *const *env, char **out, char *text) {
+  char **at = out;
+  for (; env && *env; env++) {
+    const char *value = variable_value(*env, PRELOAD_VARIABLE);
+    if (variable_value(*env, TRACE_RUN_VARIABLE)) continue;
+    if (!value || !names_library(value)) {
+      *at++ = *env;
+      continue;
+    }
+    const char *name = strstr(value, "/libtracepreload.so"), *start = name;
+    while (start > value && start[-1] != ':' && start[-1] != ' ') start--;
+    const char *rest = name + strcspn(name, ": ");
+    if (start == value && !*rest) continue;
+    char *end = stpcpy(text, PRELOAD_VARIABLE "=");
+    end = mempcpy(end, value, (size_t)(start - value));
+    strcpy(end, *rest ? rest + 1 : rest);
+    *at++ = text;
+  }
+  *at = NULL;
+  return out;
+}
+
+/// What execvp would start, as far as it can be told without starting it.
+static const char *search_program(const char *file, char *room, size_t bytes) {
+  if (strchr(file, '/')) return file;
+  const char *folders = NULL;
+  for (char **entry = environ; entry && *entry && !folders; entry++) folders = variable_value(*entry, "PATH");
+  if (!folders) folders = "/bin:/usr/bin";
+  size_t name = strlen(file);
+  for (;; folders++) {
+    size_t length = strcspn(folders, ":");
+    if (length > 0 && length + name + 2 < bytes) {
+      char *at = mempcpy(room, folders, length);
+      *at++ = '/';
+      memcpy(at, file, name + 1);
+      if (RAW(SYS_faccessat, AT_FDCWD, room, X_OK) == 0) return room;
+    }
+    folders += length;
+    if (!*folders) return NULL;
+  }
+}
+
 static size_t preload_length(char *const *env) {
   for (; env && *env; env++) {
     const char *value = variable_value(*env, PRELOAD_VARIABLE);
@@ -71,43 +129,54 @@ static size_t preload_length(char *const *env) {
 }
 
 // The array lives on the caller's stack: between fork and exec there is no malloc.
-#define WITH_SESSION(env)                                                                                 \
+#define WITH_SESSION(folder, path, env)                                                                   \
   size_t env_count;                                                                                       \
-  if (!carries_session(env, &env_count) && env_count < 65536) {                                           \
+  bool carried = carries_session(env, &env_count);                                                        \
+  bool reachable = !session->active || library_is_reachable();                                            \
+  if (!reachable) note_other_root(folder, path);                                               \
+  else examine_program(folder, path);                                                                     \
+  if ((!carried || !reachable) && env_count < 65536) {                                                    \
     size_t text_bytes = preload_length(env) + sizeof preload_entry + 16;                                  \
     char **joined = alloca((env_count + 3) * sizeof *joined);                                             \
-    env = join_environment(env, joined, alloca(text_bytes));                                              \
+    char *text = alloca(text_bytes);                                                                      \
+    env = reachable ? join_environment(env, joined, text) : leave_environment(env, joined, text);         \
   }
+#define WITH_SESSION_SEARCHED(file, env)                                                                  \
+  char searched[4096];                                                                                    \
+  const char *found = session->active ? search_program(file, searched, sizeof searched) : NULL;   \
+  WITH_SESSION(AT_FDCWD, found, env)
 
 EXPORT int execve(const char *path, char *const *argv, char *const *env) {
-  WITH_SESSION(env)
+  WITH_SESSION(AT_FDCWD, path, env)
   return real_execve(path, argv, env);
 }
 
 EXPORT int execv(const char *path, char *const *argv) {
   char *const *env = environ;
-  WITH_SESSION(env)
+  WITH_SESSION(AT_FDCWD, path, env)
   return real_execve(path, argv, env);
 }
 
 EXPORT int execvpe(const char *file, char *const *argv, char *const *env) {
-  WITH_SESSION(env)
+  WITH_SESSION_SEARCHED(file, env)
   return real_execvpe(file, argv, env);
 }
 
 EXPORT int execvp(const char *file, char *const *argv) {
   char *const *env = environ;
-  WITH_SESSION(env)
+  WITH_SESSION_SEARCHED(file, env)
   return real_execvpe(file, argv, env);
 }
 
 EXPORT int fexecve(int fd, char *const *argv, char *const *env) {
-  WITH_SESSION(env)
+  char link[40] = "/proc/self/fd/";
+  *append_number(link + 14, (uint32_t)fd) = 0;
+  WITH_SESSION(AT_FDCWD, link, env)
   return real_fexecve(fd, argv, env);
 }
 
 EXPORT int execveat(int folder, const char *path, char *const *argv, char *const *env, int flags) {
-  WITH_SESSION(env)
+  WITH_SESSION(folder, path, env)
   return real_execveat(folder, path, argv, env, flags);
 }
 
@@ -144,14 +213,14 @@ EXPORT int execle(const char *path, const char *first, ...) {
 EXPORT int posix_spawn(
     pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
     char *const *argv, char *const *env) {
-  WITH_SESSION(env)
+  WITH_SESSION(AT_FDCWD, path, env)
   return real_posix_spawn(pid, path, actions, attributes, argv, env);
 }
 
 EXPORT int posix_spawnp(
     pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
     char *const *argv, char *const *env) {
-  WITH_SESSION(env)
+  WITH_SESSION_SEARCHED(file, env)
   return real_posix_spawnp(pid, file, actions, attributes, argv, env);
 }
 
@@ -207,16 +276,25 @@ __asm__(
 #endif
 
 /// The numbers that `syscall` records (1), and those that make a child (2): positions are shared with it from then on.
-__attribute__((used)) uint8_t recorded_numbers[512] = {
+static const uint8_t wanted_numbers[512] = {
     [SYS_read] = 1, [SYS_write] = 1, [SYS_pread64] = 1, [SYS_pwrite64] = 1, [SYS_readv] = 1, [SYS_writev] = 1,
     [SYS_preadv] = 1, [SYS_pwritev] = 1, [SYS_preadv2] = 1, [SYS_pwritev2] = 1, [SYS_fsync] = 1, [SYS_fdatasync] = 1,
     [SYS_ftruncate] = 1, [SYS_fallocate] = 1, [SYS_lseek] = 1, [SYS_openat] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
     [SYS_dup] = 1, [SYS_dup3] = 1, [SYS_copy_file_range] = 1, [SYS_sendfile] = 1,
+    [SYS_splice] = 1, [SYS_tee] = 1, [SYS_vmsplice] = 1, [SYS_msync] = 1, [SYS_truncate] = 1, [SYS_linkat] = 1,
+    [SYS_renameat] = 1, [SYS_sendto] = 1, [SYS_sendmsg] = 1, [SYS_sendmmsg] = 1, [SYS_recvfrom] = 1, [SYS_recvmsg] = 1,
+    [SYS_recvmmsg] = 1, [SYS_connect] = 1, [SYS_accept] = 1, [SYS_accept4] = 1, [SYS_mmap] = 1, [SYS_munmap] = 1,
+    [SYS_io_submit] = 1, [SYS_io_getevents] = 1, [SYS_io_pgetevents] = 1, [SYS_io_cancel] = 1, [SYS_io_uring_setup] = 1,
+    [SYS_io_uring_enter] = 1, [SYS_io_uring_register] = 1, [SYS_openat2] = 1, [SYS_memfd_create] = 1,
     [SYS_clone] = 2, [SYS_clone3] = 2, [SYS_unlinkat] = 1, [SYS_renameat2] = 1, [SYS_sync_file_range] = 1,
 #if defined(__x86_64__)
-    [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1,
+    [SYS_open] = 1, [SYS_creat] = 1, [SYS_dup2] = 1, [SYS_fork] = 2, [SYS_unlink] = 1, [SYS_rename] = 1, [SYS_link] = 1,
 #endif
 };
+
+/// Empty until the process is attached.
+__attribute__((used)) uint8_t recorded_numbers[512];
+void record_numbers(void) { memcpy(recorded_numbers, wanted_numbers, sizeof recorded_numbers); }
 
 /// A call by number goes through the wrapper of its function, which ends in the same system call.
 __attribute__((used)) long syscall_recorded(long number, ...) {
@@ -251,7 +329,35 @@ __attribute__((used)) long syscall_recorded(long number, ...) {
     case SYS_sendfile: return sendfile((int)a, (int)b, (off_t *)c, (size_t)d);
     case SYS_unlinkat: return unlinkat((int)a, (const char *)b, (int)c);
     case SYS_renameat2: return renameat2((int)a, (const char *)b, (int)c, (const char *)d, (unsigned)e);
+    case SYS_splice: return splice((int)a, (off64_t *)b, (int)c, (off64_t *)d, (size_t)e, (unsigned)f);
+    case SYS_tee: return tee((int)a, (int)b, (size_t)c, (unsigned)d);
+    case SYS_vmsplice: return vmsplice((int)a, (const struct iovec *)b, (size_t)c, (unsigned)d);
+    case SYS_msync: return msync((void *)a, (size_t)b, (int)c);
+    case SYS_truncate: return truncate((const char *)a, b);
+    case SYS_linkat: return linkat((int)a, (const char *)b, (int)c, (const char *)d, (int)e);
+    case SYS_renameat: return renameat((int)a, (const char *)b, (int)c, (const char *)d);
+    case SYS_sendto: return sendto((int)a, (const void *)b, (size_t)c, (int)d, (const struct sockaddr *)e, (socklen_t)f);
+    case SYS_sendmsg: return sendmsg((int)a, (const struct msghdr *)b, (int)c);
+    case SYS_sendmmsg: return sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
+    case SYS_recvfrom: return recvfrom((int)a, (void *)b, (size_t)c, (int)d, (struct sockaddr *)e, (socklen_t *)f);
+    case SYS_recvmsg: return recvmsg((int)a, (struct msghdr *)b, (int)c);
+    case SYS_recvmmsg: return recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
+    case SYS_connect: return connect((int)a, (const struct sockaddr *)b, (socklen_t)c);
+    case SYS_accept: return accept((int)a, (struct sockaddr *)b, (socklen_t *)c);
+    case SYS_accept4: return accept4((int)a, (struct sockaddr *)b, (socklen_t *)c, (int)d);
+    case SYS_mmap: return (long)mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f);
+    case SYS_munmap: return munmap((void *)a, (size_t)b);
+    case SYS_memfd_create: return memfd_create((const char *)a, (unsigned)b);
+    case SYS_io_submit: return io_submit_by_number(a, b, (void *)c);
+    case SYS_io_getevents:
+    case SYS_io_pgetevents: return io_getevents_by_number(number, a, b, c, (void *)d, (void *)e, (void *)f);
+    case SYS_io_cancel: return io_cancel_by_number(a, (void *)b, (void *)c);
+    case SYS_io_uring_setup: return uring_setup_by_number(a, (void *)b);
+    case SYS_io_uring_enter: return uring_enter_by_number(a, b, c, d, e, f);
+    case SYS_io_uring_register: return uring_register_by_number(a, b, (void *)c, d);
+    case SYS_openat2: return open_by_number((int)a, (const char *)b, (const struct open_how *)c, (size_t)d);
 #if defined(__x86_64__)
+    case SYS_link: return link((const char *)a, (const char *)b);
     case SYS_open: return open((const char *)a, (int)b, (mode_t)c);
     case SYS_creat: return creat((const char *)a, (mode_t)b);
     case SYS_dup2: return dup2((int)a, (int)b);

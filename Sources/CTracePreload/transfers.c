@@ -94,23 +94,12 @@ EXPORT ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) {
   return result;
 }
 
-/// Trace flags of the RWF_ flags of one call.
-static uint32_t request_flags(int flags) {
-  uint32_t bits = TRACE_FLAG_VECTORED;
-  if (flags & RWF_HIPRI) bits |= TRACE_FLAG_HIGH_PRIORITY;
-  if (flags & RWF_DSYNC) bits |= TRACE_FLAG_REQUEST_DATA_SYNC;
-  if (flags & RWF_SYNC) bits |= TRACE_FLAG_REQUEST_SYNC;
-  if (flags & RWF_NOWAIT) bits |= TRACE_FLAG_NO_WAIT;
-  if (flags & RWF_APPEND) bits |= TRACE_FLAG_APPEND;
-  return bits;
-}
-
 /// Offset -1 means the description's position.
 static void finish_version2(
     struct call *call, int fd, uint8_t operation, const struct iovec *v, int n, off_t at, int flags, ssize_t result) {
   uint64_t size = vector_bytes(v, n, result);
-  if (at == -1) finish_sequential(call, fd, operation, size, result, request_flags(flags));
-  else finish_at(call, fd, operation, (uint64_t)at, size, result, request_flags(flags));
+  if (at == -1) finish_sequential(call, fd, operation, size, result, TRACE_FLAG_VECTORED | flags_of_request(flags));
+  else finish_at(call, fd, operation, (uint64_t)at, size, result, TRACE_FLAG_VECTORED | flags_of_request(flags));
 }
 
 EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags) {
@@ -197,21 +186,26 @@ EXPORT ssize_t splice(int in, off64_t *from, int out, off64_t *to, size_t n, uns
   return result;
 }
 
-/// A descriptor that is sent to another process shares its position from then on.
-EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
-  if (message && message->msg_control) {
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR((struct msghdr *)message, part)) {
-      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS || part->cmsg_len < CMSG_LEN(0)) continue;
-      size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count; i++) {
-        int sent;
-        memcpy(&sent, CMSG_DATA(part) + i * sizeof sent, sizeof sent);
-        struct description *description = known_description(sent);
-        if (description) mark_shared(description);
-      }
-    }
-  }
-  return real_sendmsg(fd, message, flags);
+// The format has no operation for these two: they move pages between pipes and memory, not data of a file.
+
+EXPORT ssize_t tee(int in, int out, size_t n, unsigned flags) {
+  struct call call;
+  if (!begin_call(&call, in)) return real_tee(in, out, n, flags);
+  ssize_t result = real_tee(in, out, n, flags);
+  uint64_t end_ns = now_ns();
+  struct description *target = description_of(out);
+  finish_call(&call, end_ns, TRACE_OP_OTHER, TRACE_UNKNOWN_OFFSET, n, result_of(result), call.flags,
+              target ? target->id : TRACE_NO_DESCRIPTION);
+  return result;
+}
+
+EXPORT ssize_t vmsplice(int fd, const struct iovec *v, size_t n, unsigned flags) {
+  struct call call;
+  if (!begin_call(&call, fd)) return real_vmsplice(fd, v, n, flags);
+  ssize_t result = real_vmsplice(fd, v, n, flags);
+  call.flags |= TRACE_FLAG_VECTORED;
+  finish_plain(&call, TRACE_OP_OTHER, TRACE_UNKNOWN_OFFSET, vector_bytes(v, (int)n, result), result);
+  return result;
 }
 
 // ---- Durability and space -----------------------------------------------------------------------------------------------
@@ -264,7 +258,7 @@ EXPORT int truncate(const char *path, off_t n) {
 }
 extern __typeof(truncate) truncate64 ALIAS("truncate");
 
-static uint8_t allocate_operation(int mode) {
+uint8_t allocate_operation(int mode) {
   if (mode & FALLOC_FL_PUNCH_HOLE) return TRACE_OP_DISCARD;
   if (mode & FALLOC_FL_ZERO_RANGE) return TRACE_OP_WRITE_ZEROES;
   return mode & ~FALLOC_FL_KEEP_SIZE ? TRACE_OP_OTHER : TRACE_OP_ALLOCATE;

@@ -6,11 +6,12 @@ struct ImportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "import", abstract: "Turn traces of other tools into a trace.",
     discussion: """
-      The format is recognised by the content. Several inputs are merged by time. Formats:
+      The format is recognised by the content. Several inputs are merged by time. What is packed by gzip is unpacked, and '-' is the \
+      standard input; both take room in $TMPDIR or /tmp while they are read. Formats:
       \(ImportFormat.all.map { "  \($0.name): \($0.summary)" }.joined(separator: "\n"))
       """)
 
-  @Argument(help: "The files to import.")
+  @Argument(help: "The files to import, or - for the standard input.")
   var inputs: [String]
   @Option(help: ArgumentHelp("The inputs' format, where the content does not tell.", valueName: "name"))
   var format: String?
@@ -28,6 +29,7 @@ struct ImportCommand: ParsableCommand {
 
   func validate() throws {
     if let json, json == output, json != "-" { throw ValidationError("--json and --output name the same file") }
+    if inputs.filter({ $0 == "-" }).count > 1 { throw ValidationError("the standard input can be imported once only") }
     if inputs.isEmpty { throw ValidationError("Missing expected argument '<inputs> ...'") }
     if let format, ImportFormat.named(format) == nil {
       throw ValidationError("no import format is called '\(format)'; there are \(ImportFormat.all.map(\.name).joined(separator: ", "))")
@@ -35,7 +37,7 @@ struct ImportCommand: ParsableCommand {
   }
 
   func run() throws {
-    if let json { for input in inputs { try OutputFile.refuseSame(json, as: input) } }
+    if let json { for input in inputs where input != "-" { try OutputFile.refuseSame(json, as: input) } }
     var options = TraceImport.Options()
     options.format = format
     options.fioWait = fioWait

@@ -33,8 +33,8 @@ struct RecordingArguments: ParsableArguments {
   var live = false
   @Option(help: ArgumentHelp("Nice value of the recorder, -20 to 19 (default: ahead of others where that is allowed).", valueName: "n"))
   var nice: Int?
-  @Option(help: ArgumentHelp("Memory for what waits to be written.", valueName: "size"))
-  var bufferSize: String = "256M"
+  @Option(help: ArgumentHelp("Memory for what was taken from the rings and is not written yet.", valueName: "size"))
+  var queueSize: String = "256M"
 
   /// The options, checked against each other.
   func options() throws(TraceError) -> LongRecordingOptions {
@@ -58,7 +58,7 @@ struct RecordingArguments: ParsableArguments {
       guard (-20...19).contains(nice) else { throw TraceError(.refused, "--nice \(nice): -20 to 19") }
       options.nice = Int32(nice)
     }
-    options.bufferBytes = Int(try Self.bytes(bufferSize, "--buffer-size", from: 1 << 20, to: 64 << 30))
+    options.queueBytes = Int(try Self.bytes(queueSize, "--queue-size", from: 1 << 20, to: 64 << 30))
     return options
   }
 
@@ -107,7 +107,7 @@ struct RecordingArguments: ParsableArguments {
     let parts = text.split(separator: ",", omittingEmptySubsequences: false)
     let unit = parts.count == 2 ? SampleRule.Unit(rawValue: String(parts[1])) : parts.count == 1 ? .files : nil
     let numbers = parts[0].split(separator: "/", omittingEmptySubsequences: false)
-    guard let unit, numbers.count == 2, numbers[0] == "1", let oneIn = UInt32(numbers[1]), oneIn >= 2 else {
+    guard let unit, unit != .other, numbers.count == 2, numbers[0] == "1", let oneIn = UInt32(numbers[1]), oneIn >= 2 else {
       throw TraceError(.refused, "--sample \(PrintableText.escaped(text)): 1/N with N of 2 or more, as 1/8 or 1/8,threads")
     }
     return SampleRule(unit: unit, oneIn: UInt64(oneIn))

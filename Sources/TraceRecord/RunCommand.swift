@@ -26,6 +26,11 @@ struct RunCommand: ParsableCommand {
   var anonymize = false
   @Option(help: ArgumentHelp("Hide names with the key in this file, so that recordings can be compared.", valueName: "file"))
   var anonymizeKey: String?
+  @Option(
+    help: ArgumentHelp(
+      "How to record: preload (a library), syscalls (the kernel's tracing, as root), or auto, by what the program and the privileges allow.",
+      valueName: "route"))
+  var route: RecordingRoute = .auto
   @Option(help: ArgumentHelp("What a thread does when the recorder falls behind: drop (and count) or block.", valueName: "mode"))
   var onFull: PreloadSession.FullRing = .drop
   @Option(help: ArgumentHelp("Memory of each thread's ring, as 2M or 512K.", valueName: "size"))
@@ -83,6 +88,8 @@ struct RunCommand: ParsableCommand {
     } else if anonymize {
       options.anonymizer = PathAnonymizer()
     }
+    options.route = route
+    options.guardian = [executable, GuardTracingCommand.name]
     options.onFull = onFull
     options.ringBytes = ringBytes
     options.runFolder = runDir
@@ -95,7 +102,7 @@ struct RunCommand: ParsableCommand {
   }
 
   private func described(_ ringBytes: Int) -> [String: String] {
-    var options = ["on_full": onFull.rawValue, "ring_bytes": "\(ringBytes)"]
+    var options = ["route": route.rawValue, "on_full": onFull.rawValue, "ring_bytes": "\(ringBytes)"]
     if !include.isEmpty { options["include"] = include.joined(separator: " ") }
     if !exclude.isEmpty { options["exclude"] = exclude.joined(separator: " ") }
     return options
@@ -147,6 +154,7 @@ struct RunCommand: ParsableCommand {
 }
 
 extension PreloadSession.FullRing: ExpressibleByArgument {}
+extension RecordingRoute: ExpressibleByArgument {}
 
 /// Measures a loop of reads for the summary's cost per event; `run` starts it with and without the library.
 struct CalibrateCommand: ParsableCommand {

@@ -13,6 +13,8 @@ struct TraceRecord: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       RunCommand.self,
+      AttachCommand.self,
+      BlockCommand.self,
       TriggerCommand.self,
       InfoCommand.self,
       DumpCommand.self,
@@ -21,6 +23,7 @@ struct TraceRecord: ParsableCommand {
       ImportCommand.self,
       ExportCommand.self,
       CalibrateCommand.self,
+      GuardTracingCommand.self,
     ])
 
   static func main() {

@@ -76,6 +76,10 @@ extension TraceReplay {
   /// Makes the runs and shows how far they are; exits when interrupted.
   static func makeRuns(_ runner: ComparisonRunner, quiet: Bool) throws -> ComparisonRunner.Runs {
     let meter = ProgressMeter(enabled: !quiet && StandardError.isTerminal)
+    defer {
+      meter.clear()
+      runner.folder.removeIfEmpty()
+    }
     let runs = try runner.run { step in
       meter.clear()
       guard !quiet else { return }
@@ -84,11 +88,10 @@ extension TraceReplay {
     } progress: {
       meter.show($0)
     }
-    meter.clear()
-    if runs.isInterrupted {
-      complain("interrupted; \(runs.reports.reduce(0) { $0 + $1.count }) reports in \(PrintableText.escaped(runner.folder.path))")
-      Glibc.exit(128 + StopSignal.received)
-    }
-    return runs
+    guard runs.isInterrupted else { return runs }
+    let count = runs.reports.reduce(0) { $0 + $1.count }
+    throw Failure(
+      status: 128 + StopSignal.received,
+      message: "interrupted; \(count == 0 ? "no report" : "\(count) reports in \(PrintableText.escaped(runner.folder.path))")")
   }
 }

@@ -26,7 +26,8 @@ struct DiffCommand: ParsableCommand {
     help: ArgumentHelp("The files of B, the rest of the command line; -- says the same.", valueName: "b")) var b: [String] = []
   @OptionGroup var verdict: VerdictArguments
   @Option(help: "Write the comparison as JSON; - is standard output, in place of the text.") var json: String?
-  @Flag(help: "Replace an existing JSON file.") var force = false
+  @OptionGroup var outputs: DiffOutputs
+  @Flag(help: "Replace existing files.") var force = false
 
   func validate() throws {
     if b.isEmpty, a.count != 2 {
@@ -38,12 +39,17 @@ struct DiffCommand: ParsableCommand {
   }
 
   func run() throws {
-    if let json { try ReportFile.check(json, overwrite: force) }
+    let documents = outputs.documents(json: json)
+    for output in documents.files { for input in a + b { try OutputFile.refuseSame(output, as: input) } }
+    try documents.check(overwrite: force)
     let options = try verdict.options()
     let (filesA, filesB) = b.isEmpty ? ([a[0]], [a[1]]) : (a, b)
-    let diff = try TraceReplay.comparing { () throws(TraceError) in try DiffOperands(filesA, filesB).compare(options) }
-    if let json { try ReportFile.write(ReportFile.json(diff), to: json, overwrite: force) }
-    if json != "-" { print(diff.text, terminator: "") }
+    let (operands, diff) = try TraceReplay.comparing { () throws(TraceError) in
+      let operands = try DiffOperands(filesA, filesB)
+      return (operands, try operands.compare(options))
+    }
+    try documents.write(diff, reports: operands.firstReports, units: outputs.text.style.units, overwrite: force)
+    if !documents.takesStandardOutput { print(diff.text(outputs.text.style), terminator: "") }
     try verdict.judge([diff])
   }
 }

@@ -11,6 +11,7 @@ struct ReplayArguments: ParsableArguments {
       loop; depth: times ignored (with --speed max).
       """)
   var order = ReplayOrder.streams
+  @Flag(help: "With --speed max and an order that has dependencies: keep the pauses of recorded threads.") var thinkTime = false
   @Option(help: "When the replay falls behind: burst (catch up), shift (move the schedule) or drop (skip).") var late = LatePolicy.burst
   @Option(help: "Worker threads (default: one per recorded thread, at most \(ReplayOptions.defaultMaximumWorkers)).") var workers: Int?
   @Option(help: "Worker threads share the recorded threads (thread) or the files (file).") var by = WorkerDivision.threads
@@ -35,8 +36,30 @@ struct ReplayArguments: ParsableArguments {
     help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
     transform: parseSize)
   var pipeSize: UInt64?
-  @Option(help: ArgumentHelp("A target for a recorded path or for all paths below one; repeatable.", valueName: "recorded=target"))
+  @Option(
+    help: "libaio: the kernel context is released after this long without requests, and set up again when needed.",
+    transform: parseDuration)
+  var idleRelease: Int64 = EngineOptions().idleReleaseNanoseconds
+  @Option(
+    help: ArgumentHelp(
+      "A target for a recorded path or for all paths below one; several may share one file or device, each with an ,offset=BYTES of its own; repeatable.",
+      valueName: "recorded=target[,offset=bytes]"))
   var map: [String] = []
+  @Option(help: ArgumentHelp("Add this to every offset.", valueName: "bytes"), transform: parseSize) var offset: UInt64 = 0
+  @Option(help: "Requests beyond the end of an existing target: error, modulo (start again) or scale (all offsets shrink).")
+  var wrap = TargetWrap.error
+  @Flag(
+    help:
+      "Check what reads bring during the run, and what was written after it; exit with 1 when something else is there. Data are made and compared outside the measured times, yet slow the run down."
+  )
+  var verify = false
+  @Flag(help: "Every request with O_DIRECT, whatever was recorded.") var direct = false
+  @Flag(help: "No request with O_DIRECT.") var buffered = false
+  @Flag(help: "Every write synchronous, as with O_SYNC.") var sync = false
+  @Flag(help: "Evict the targets from the page cache first.") var cold = false
+  @Option(help: ArgumentHelp("system: drop the page cache of the whole machine first; needs root.", valueName: "what"))
+  var dropCaches: String?
+  @Option(help: ArgumentHelp("How well written data compresses.", valueName: "percent")) var compressible = 0
   @Option(help: "Folder in which the scratch folder is made (default: $TMPDIR or /tmp).") var scratch: String?
   @Flag(help: "Keep the scratch files and say where they are.") var keepScratch = false
   @Flag(help: "Permit writing to targets that existed before. Their content is lost.") var allowWrites = false
@@ -60,6 +83,14 @@ struct ReplayArguments: ParsableArguments {
       throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
     }
     if peerTimeout <= 0 { throw ValidationError("--timeout: longer than nothing") }
+    for rule in map where parseRule(rule) == nil {
+      throw ValidationError("--map \(PrintableText.escaped(rule)): the offset is a size, as in ,offset=1GiB")
+    }
+    if direct, buffered { throw ValidationError("--direct and --buffered exclude each other") }
+    if let dropCaches, dropCaches != "system" {
+      throw ValidationError("--drop-caches \(PrintableText.escaped(dropCaches)): only 'system' is known; --cold evicts the targets only")
+    }
+    if !(0...100).contains(compressible) { throw ValidationError("--compressible \(compressible): 0 to 100") }
     if let from, let to, from >= to { throw ValidationError("--from must lie before --to") }
   }
 
@@ -71,6 +102,7 @@ struct ReplayArguments: ParsableArguments {
     options.speed = speed
     options.order = order
     options.late = late
+    options.keepsThinkTime = thinkTime
     options.workers = workers
     options.division = by
     options.cpus = cpus
@@ -78,13 +110,14 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
-    options.engineOptions.eventLoop = eventLoop
     options.engineOptions.network.listens = listen
     options.engineOptions.network.timeoutNanoseconds = peerTimeout
     options.engineOptions.network.isDuplex = duplex
     options.engineOptions.network.splices = splice
     options.engineOptions.network.computesDigests = digest
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
+    options.engineOptions.eventLoop = eventLoop
+    options.engineOptions.idleReleaseNanoseconds = idleRelease
     options.lagBudgetNanoseconds = lagBudget
     options.fromNanoseconds = from
     options.toNanoseconds = to
@@ -93,10 +126,15 @@ struct ReplayArguments: ParsableArguments {
     options.loops = loops
     options.seed = seed
     options.targets.target = target
-    options.targets.map = map.map { rule in
-      let separator = rule.firstIndex(of: "=")!
-      return (String(rule[..<separator]), String(rule[rule.index(after: separator)...]))
-    }
+    options.verifies = verify
+    options.compressiblePercent = compressible
+    options.cacheUse = direct ? .direct : buffered ? .buffered : .recorded
+    options.synchronousWrites = sync
+    options.targets.map = map.compactMap(parseRule)
+    options.targets.offsetBytes = offset
+    options.targets.wrap = wrap
+    options.targets.cold = cold
+    options.targets.dropsSystemCaches = dropCaches != nil
     options.targets.scratch = scratch
     options.targets.keepScratch = keepScratch
     options.targets.allowWrites = allowWrites
@@ -106,6 +144,8 @@ struct ReplayArguments: ParsableArguments {
 }
 
 extension ReplayOrder: ExpressibleByArgument {}
+extension TargetWrap: ExpressibleByArgument {}
+extension EventLoopChoice: ExpressibleByArgument {}
 extension LatePolicy: ExpressibleByArgument {}
 extension WorkerDivision: ExpressibleByArgument {}
 extension EventLoopChoice: ExpressibleByArgument {}
@@ -129,6 +169,17 @@ func parseDuration(_ text: String) throws -> Int64 {
     throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
   }
   return value
+}
+
+/// `RECORDED=TARGET` or `RECORDED=TARGET,offset=BYTES`; nil when the offset is no size.
+private func parseRule(_ text: String) -> TargetRule? {
+  guard let separator = text.firstIndex(of: "=") else { return nil }
+  let recorded = String(text[..<separator])
+  let target = text[text.index(after: separator)...]
+  let mark = ",offset="
+  guard let place = target.indices.last(where: { target[$0...].hasPrefix(mark) }) else { return TargetRule(recorded, String(target)) }
+  guard let offset = ByteCount.bytes(String(target[place...].dropFirst(mark.count))) else { return nil }
+  return TargetRule(recorded, String(target[..<place]), offsetBytes: offset)
 }
 
 private func parseSize(_ text: String) throws -> UInt64 {

@@ -26,6 +26,7 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Exit with 1 when the replay is not faithful.") var requireFaithful = false
   @Option(help: "Write the report as JSON; - is standard output, in place of the text.") var json: String?
   @Option(help: "Write the replay itself as a trace.") var log: String?
+  @OptionGroup var outputs: ReportOutputs
   @Flag(help: "Replace existing report and log files.") var force = false
   @Flag(name: .shortAndLong, help: "No progress.") var quiet = false
 
@@ -40,17 +41,20 @@ struct RunCommand: ParsableCommand {
       print(try replayer.dryRun().text, terminator: "")
       return
     }
-    if let json { try ReportFile.check(json, overwrite: force) }
+    let documents = outputs.documents(json: json)
+    for file in documents.files { try OutputFile.refuseSame(file, as: trace) }
+    try documents.check(overwrite: force, log: log)
     let known = replayer.warnings.count
     let meter = ProgressMeter(enabled: !quiet && StandardError.isTerminal)
     let report = try replayer.run { meter.show($0) }
     meter.clear()
     if !quiet { replayer.warnings.dropFirst(known).forEach { TraceReplay.complain("warning: \($0)") } }
-    if let json { try ReportFile.write(ReportFile.json(report), to: json, overwrite: force) }
-    if json != "-" { print(report.text, terminator: "") }
+    try documents.write(report, units: outputs.text.style.units, overwrite: force)
+    if !documents.takesStandardOutput { print(report.text(outputs.text.style), terminator: "") }
     if replay.keepScratch, let first = report.targets.first(where: { $0.kind == "scratch" }) {
       TraceReplay.complain("scratch files kept, the first is \(first.path)")
     }
+    if let complaint = report.verification?.complaint { throw TraceReplay.Failure(status: 1, message: complaint) }
     if report.run.partial, StopSignal.received != 0 { Glibc.exit(128 + StopSignal.received) }
     if let failure = report.run.failure { throw TraceReplay.Failure(status: 1, message: failure) }
     if requireFaithful, report.fidelity.verdict != .faithful {
@@ -60,9 +64,8 @@ struct RunCommand: ParsableCommand {
   }
 
   private func options() -> ReplayOptions {
-    let outputs = [json, log].compactMap { $0 }.filter { $0 != "-" }
-    var options = replay.options(
-      engine: engine ?? EngineRegistry.engineName(forTarget: target), target: target, reservedPaths: [trace] + outputs)
+    let written = outputs.documents(json: json).files + (log.map { [$0] } ?? [])
+    var options = replay.options(engine: engine ?? EngineRegistry.engineName(forTarget: target), target: target, reservedPaths: [trace] + written)
     options.logPath = log
     options.overwriteLog = force
     return options

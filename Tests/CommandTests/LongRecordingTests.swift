@@ -210,7 +210,7 @@ struct LongRecordingTests {
     for (options, word) in [
       (["--keep", "3"], "--rotate"), (["--rotate", "5"], "--rotate 5"), (["--rotate", "1M", "--rotate", "2M"], "--rotate 2M"),
       (["--rotate", "1M", "--max-size", "1G"], "--keep"), (["--max-size", "1"], "64.0 KiB"), (["--nice", "20"], "-20 to 19"),
-      (["--buffer-size", "1K"], "1.00 MiB"), (["--rotate", "1M", "--keep", "0"], "1 or more"),
+      (["--queue-size", "1K"], "1.00 MiB"), (["--rotate", "1M", "--keep", "0"], "1 or more"),
       (["--sample", "2/3"], "1/N"), (["--sample", "1/1"], "1/N"), (["--sample", "1/4,bytes"], "1/N"),
     ] {
       let result = try record(["true"], to: output, options: options)

@@ -461,7 +461,7 @@ struct RecordProgramTests {
 
   @Test func programsThatCannotBeRecordedAreRefusedBeforeTheyStart() throws {
     let fixed = try compileC("int main() { return 0; }", in: folder, name: "static", flags: ["-static"])
-    let result = try record([fixed], to: output)
+    let result = try record([fixed], to: output, options: ["--route", "preload"])
     #expect(result.status == 126 && result.stderr.contains("statically linked"))
     #expect(try record(["no-such-program"], to: output).status == 127)
     #expect(try record(["./missing"], to: output).status == 127)
@@ -472,7 +472,7 @@ struct RecordProgramTests {
       try FileManager.default.copyItem(atPath: "/bin/true", toPath: folder / "setuid")
       chown(folder / "setuid", 12345, 0)
       chmod(folder / "setuid", 0o4755)
-      let refused = try record([folder / "setuid"], to: output)
+      let refused = try record([folder / "setuid"], to: output, options: ["--route", "preload"])
       #expect(refused.status == 126 && refused.stderr.contains("setuid"))
     }
     #expect(!FileManager.default.fileExists(atPath: output))

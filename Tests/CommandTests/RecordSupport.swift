@@ -51,9 +51,32 @@ struct ObservedTransfer: Hashable, CustomStringConvertible {
   var result: Int64
   /// Offset that the call named.
   var offset: UInt64?
+  /// Recorded of stdio: one or several system calls in a row, which together moved `result` bytes.
+  var isBuffered = false
 
   var description: String {
     "\(isWrite ? "write" : "read") \(path) size \(sizeBytes.map(String.init) ?? "?") offset \(offset.map(String.init) ?? "-") = \(result)"
+  }
+}
+
+/// The log of `strace -f`: names and results of finished calls by thread, in order; a failed call's result is −errno.
+struct CallLog {
+  private(set) var calls: [Int32: [(name: String, result: Int64)]] = [:]
+
+  init(_ path: String) throws {
+    let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: path)), as: UTF8.self)
+    for line in text.split(separator: "\n") {
+      let parts = line.split(separator: " ", maxSplits: 1)
+      guard parts.count == 2, let thread = Int32(parts[0]) else { continue }
+      var call = parts[1].drop { $0 == " " }
+      guard let equals = call.range(of: " = ", options: .backwards) else { continue }
+      if call.hasPrefix("<... ") { call = call.dropFirst(5) }
+      let name = String(call.prefix { $0.isLetter || $0.isNumber || $0 == "_" })
+      guard let result = Int64(call[equals.upperBound...].prefix { $0 != " " }) else { continue }
+      let failure = call[equals.upperBound...].split(separator: " ")
+      let code = result < 0 && failure.count > 1 ? -Int64(StraceLog.errorNumber(String(failure[1]))) : result
+      calls[thread, default: []].append((name, code))
+    }
   }
 }
 
@@ -112,8 +135,11 @@ struct StraceLog {
     body.split(separator: ",").last.flatMap { UInt64($0.trimmingCharacters(in: .whitespaces)) }
   }
 
-  private static func errorNumber(_ name: String) -> Int32 {
-    ["EAGAIN": EAGAIN, "EBADF": EBADF, "EINTR": EINTR, "EISDIR": EISDIR, "EINVAL": EINVAL, "EPIPE": EPIPE, "EIO": EIO][name] ?? 0
+  static func errorNumber(_ name: String) -> Int32 {
+    [
+      "ECONNREFUSED": ECONNREFUSED, "ENOTCONN": ENOTCONN, "EAGAIN": EAGAIN, "EBADF": EBADF, "EINTR": EINTR, "EISDIR": EISDIR,
+      "EINVAL": EINVAL, "EPIPE": EPIPE, "EIO": EIO,
+    ][name] ?? 0
   }
 }
 
@@ -125,7 +151,7 @@ extension RecordedTrace {
       all[event.threadID, default: []].append(
         ObservedTransfer(
           isWrite: event.operation == .write, path: path(event), sizeBytes: event.sizeIfKnown, result: event.result,
-          offset: event.flags.contains(.sequentialCall) ? nil : event.offsetIfKnown))
+          offset: event.flags.contains(.sequentialCall) ? nil : event.offsetIfKnown, isBuffered: event.flags.contains(.buffered)))
     }
     return all
   }

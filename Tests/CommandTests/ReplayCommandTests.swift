@@ -198,6 +198,34 @@ struct BlockDeviceTests {
     #expect(small.status == 1)
   }
 
+  @Test func misalignedRequestsWithODirectAreToldWithTheDevicesBlockSize() throws {
+    let folder = try TemporaryFolder()
+    _ = FileManager.default.createFile(atPath: folder / "image", contents: Data(count: 16 << 20))
+    let setup = try run("losetup", ["--find", "--show", "--sector-size", "4096", folder / "image"])
+    try #require(setup.status == 0, "\(setup.stderr)")
+    let device = setup.stdout.trimmingCharacters(in: .whitespacesAndNewlines)
+    defer { _ = try? run("losetup", ["--detach", device]) }
+    for (size, isAligned) in [(4096, true), (512, false)] {
+      let writer = try TraceWriter(path: folder / "w\(size)", metadata: TraceMetadata(source: "test"), options: TraceWriter.Options())
+      _ = writer.addFile(TraceFile(path: Array("/data/file".utf8), kind: .regular, sizeBytes: 1 << 20))
+      for i in 0..<64 {
+        try writer.append(
+          TraceEvent(
+            startNanoseconds: Int64(i) * 1000, operation: i % 2 == 0 ? .read : .write, file: 0, offsetBytes: UInt64(i * size),
+            sizeBytes: UInt64(size), result: Int64(size), processID: 1, threadID: 1, flags: .direct))
+      }
+      try writer.finish()
+      for engine in ["sync", "libaio", "io_uring"] {
+        let result = try run(
+          traceReplay, ["run", folder / "w\(size)", "--engine", engine, "--speed", "max", "--target", device, "--allow-writes"])
+        if result.stderr.contains("not available") || result.stderr.contains("this kernel has no") { continue }
+        #expect(result.status == 0, "\(engine): \(result.stderr)")
+        #expect(result.stdout.contains(" 0 errors"), "\(engine): \(result.stdout)")
+        #expect(result.stdout.contains("block size of 4096 bytes") != isAligned, "\(engine): \(result.stdout)")
+      }
+    }
+  }
+
   @Test func aDeviceThatIsTooSmallIsNamed() throws {
     let folder = try TemporaryFolder()
     _ = FileManager.default.createFile(atPath: folder / "image", contents: Data(count: 65_536))

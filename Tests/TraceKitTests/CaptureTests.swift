@@ -23,6 +23,10 @@ import Testing
   #expect(!hidden("/name.with a sentence behind it").contains("sentence"))
   #expect(!hidden("/folder.d/file").contains(".d"))
   #expect(hidden("pipe:[123]") == "pipe:[123]")
+  #expect(hidden("tcp:192.0.2.7:5432").hasPrefix("tcp:") && hidden("tcp:192.0.2.7:5432").hasSuffix(":5432"))
+  #expect(!hidden("tcp:192.0.2.7:5432").contains("192") && !hidden("udp-local:[2001:db8::7]:53").contains("db8"))
+  #expect(!hidden("unix:@secret").contains("secret") && hidden("unix:/run/secret.sock").hasSuffix(".sock"))
+  #expect(!hidden("unix:/run/secret.sock").contains("run"))
   #expect(PathAnonymizer().anonymized(Array("/a".utf8)) != PathAnonymizer().anonymized(Array("/a".utf8)))
 }
 
@@ -49,12 +53,14 @@ import Testing
     (TRACE_OP_ALLOCATE, .allocate), (TRACE_OP_DISCARD, .discard), (TRACE_OP_WRITE_ZEROES, .writeZeroes), (TRACE_OP_OPEN, .open),
     (TRACE_OP_CLOSE, .close), (TRACE_OP_DUPLICATE, .duplicate), (TRACE_OP_SEEK, .seek), (TRACE_OP_RENAME, .rename),
     (TRACE_OP_UNLINK, .unlink), (TRACE_OP_LINK, .link), (TRACE_OP_MAP, .map), (TRACE_OP_UNMAP, .unmap),
+    (TRACE_OP_SEND, .send), (TRACE_OP_RECEIVE, .receive), (TRACE_OP_CONNECT, .connect), (TRACE_OP_ACCEPT, .accept),
     (TRACE_OP_COPY_RANGE, .copyRange), (TRACE_OP_SENDFILE, .sendfile), (TRACE_OP_SPLICE, .splice),
   ]
   for (shared, operation) in operations { #expect(shared.rawValue == UInt32(operation.rawValue)) }
   let flags: [(trace_record_flags, TraceEventFlags)] = [
     (TRACE_FLAG_DIRECT, .direct), (TRACE_FLAG_SYNC, .sync), (TRACE_FLAG_DATA_SYNC, .dataSync), (TRACE_FLAG_APPEND, .append),
-    (TRACE_FLAG_INFERRED_OFFSET, .inferredOffset), (TRACE_FLAG_SEQUENTIAL, .sequentialCall), (TRACE_FLAG_HIGH_PRIORITY, .highPriority),
+    (TRACE_FLAG_INFERRED_OFFSET, .inferredOffset), (TRACE_FLAG_BUFFERED, .buffered), (TRACE_FLAG_SEQUENTIAL, .sequentialCall),
+    (TRACE_FLAG_HIGH_PRIORITY, .highPriority),
     (TRACE_FLAG_NO_WAIT, .noWait), (TRACE_FLAG_REQUEST_DATA_SYNC, .requestDataSync), (TRACE_FLAG_REQUEST_SYNC, .requestSync),
     (TRACE_FLAG_VECTORED, .vectored), (TRACE_FLAG_CREATE, .create), (TRACE_FLAG_TRUNCATING, .truncating),
     (TRACE_FLAG_OPEN_READ, .openRead), (TRACE_FLAG_OPEN_WRITE, .openWrite), (TRACE_FLAG_SHARED_MAPPING, .sharedMapping),

@@ -41,6 +41,9 @@ import Testing
     #expect(decoded.shareOfOneCPU == 0.05)
     let empty = try JSONDecoder().decode(RecordingLedger.self, from: Data("{\"unknown\": 1}".utf8))
     #expect(empty == RecordingLedger() && empty.shareOfOneCPU == nil)
+    let newer = Data("{\"source\": \"block\", \"sample\": {\"unit\": \"queues\", \"one_in\": 3}, \"ledger\": {\"routes\": []}}".utf8)
+    let metadata = try JSONDecoder().decode(TraceMetadata.self, from: newer)
+    #expect(metadata.source == "block" && metadata.sample?.unit == .other && metadata.ledger == RecordingLedger())
     #expect(ledger.json.formatted.contains("\"share_of_one_cpu\": 0.05"))
   }
 

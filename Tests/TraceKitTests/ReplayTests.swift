@@ -57,7 +57,7 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     return try makeTrace(folder("mixed"), files: (0..<3).map { regular("/data/\($0)", size: 2 << 20) }, events: events)
   }
 
-  @Test(arguments: ["null", "sync", "io_uring"], [ReplayOrder.streams, .schedule, .dependencies, .depth])
+  @Test(arguments: ["null", "sync", "libaio", "io_uring"], [ReplayOrder.streams, .schedule, .dependencies, .depth])
   func everyEngineIssuesTheSameRequestsInEveryOrder(engine: String, order: ReplayOrder) throws {
     let trace = try mixedTrace()
     let replayer = try Replayer(
@@ -360,7 +360,7 @@ func contents(_ path: String) -> Data? { FileManager.default.contents(atPath: pa
     var options = ReplayOptions()
     options.speed = .maximum
     options.targets.scratch = folder.path
-    options.targets.map = [("/kept", folder("named"))]
+    options.targets.map = [TargetRule("/kept", folder("named"))]
     let report = try Replayer(tracePath: trace, options: options).run()
     #expect(report.run.requests == 2)
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder("named")) == ["a"])

@@ -49,6 +49,9 @@ static inline int ctrace_inflate_init_raw(z_streamp stream) { return inflateInit
 int ctrace_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 /// BLKGETSIZE64 of a block device; -1 with errno on failure.
 int ctrace_block_size64(int fd, uint64_t *bytes);
+/// What O_DIRECT asks of memory addresses, and of offsets and lengths, in bytes: STATX_DIOALIGN of statx(2) (0 when the file does not
+/// take O_DIRECT), else BLKSSZGET; -1 where neither is known.
+int ctrace_direct_io_alignment(int fd, uint32_t *memory_bytes, uint32_t *offset_bytes);
 /// BLKDISCARD of a block device; -1 with errno on failure.
 int ctrace_block_discard(int fd, uint64_t offset, uint64_t length);
 /// fallocate(2).
@@ -131,12 +134,30 @@ uint32_t ctrace_direct_alignment(int fd);
 int64_t ctrace_cached_bytes(int fd);
 /// Writes a file's pages back and evicts them (POSIX_FADV_DONTNEED); 0, or the errno.
 int ctrace_drop_cached_pages(int fd);
+/// stat(2) with the birth time in nanoseconds since 1970, INT64_MIN where the filesystem has none; -1 with errno on failure.
+int ctrace_status(const char *path, struct stat *status, int64_t *birth_ns);
+/// A filesystem mounted nowhere: a descriptor of its root, gone with the descriptor (fsmount(2)); -1 with errno on failure.
+int ctrace_detached_mount(const char *filesystem);
+/// 1 when two descriptors of two processes are one open file description (kcmp(2)), 0 when not or not known.
+int ctrace_same_description(pid_t a, int descriptor_a, pid_t b, int descriptor_b);
 /// setrlimit(RLIMIT_CORE).
 static inline int ctrace_limit_core(const struct rlimit *limit) { return setrlimit(RLIMIT_CORE, limit); }
 /// PR_SET_CHILD_SUBREAPER: orphaned descendants become children of the caller.
 static inline int ctrace_adopt_orphans(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 /// si_pid of a signal's or waitid's information.
 static inline pid_t ctrace_signal_process(const siginfo_t *information) { return information->si_pid; }
+/// A gate that a program waits at before it is executed; NULL with errno without memory.
+struct ctrace_gate;
+struct ctrace_gate *ctrace_make_gate(void);
+void ctrace_remove_gate(struct ctrace_gate *gate);
+/// fork(2), and execve(2) once the gate is open; the child ends with status 127 when the gate is given up, its parent is gone, or
+/// execve fails. -1 with errno on failure.
+pid_t ctrace_start_at_gate(
+    struct ctrace_gate *gate, const char *path, char *const *arguments, char *const *environment, const sigset_t *mask);
+void ctrace_open_gate(struct ctrace_gate *gate);
+void ctrace_give_up_gate(struct ctrace_gate *gate);
+/// errno of the child's execve, 0 unless that failed.
+int ctrace_gate_failure(struct ctrace_gate *gate);
 static inline int ctrace_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int ctrace_major(uint64_t device) { return (int)major(device); }
 static inline int ctrace_minor(uint64_t device) { return (int)minor(device); }
@@ -202,6 +223,23 @@ static inline void ctrace_uring_prep_ftruncate(struct io_uring_sqe *sqe, int fd,
   io_uring_prep_rw(55, sqe, fd, NULL, 0, (uint64_t)length);
 }
 
+// libaio: iocb's members have other names and padding from machine to machine.
+
+/// Fills in a control block. `event` is an eventfd that its completion adds 1 to, or -1; `operation` an IO_CMD_*, `flags` RWF_*.
+static inline void ctrace_aio_prepare(
+    struct iocb *block, int operation, int fd, void *buffer, uint64_t length, int64_t offset, int flags, int event) {
+  memset(block, 0, sizeof *block);
+  block->aio_lio_opcode = (short)operation;
+  block->aio_fildes = fd;
+  block->aio_rw_flags = flags;
+  block->u.c.buf = buffer;
+  block->u.c.nbytes = length;
+  block->u.c.offset = offset;
+  if (event >= 0) io_set_eventfd(block, event);
+}
+/// An event's result: bytes, or -errno.
+static inline int64_t ctrace_aio_result(const struct io_event *event) { return (int64_t)event->res; }
+
 // wait(2) status macros.
 static inline int ctrace_exited(int status) { return WIFEXITED(status); }
 static inline int ctrace_exit_status(int status) { return WEXITSTATUS(status); }
@@ -259,6 +297,12 @@ static inline int64_t ctrace_process_cpu_ns(void) {
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
+/// CPU time of the calling thread so far, in nanoseconds.
+static inline int64_t ctrace_thread_cpu_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 /// Sleeps until an absolute CLOCK_MONOTONIC time; returns at signals too.
 static inline void ctrace_sleep_until(int64_t monotonic_ns) {
   struct timespec t = {.tv_sec = monotonic_ns / 1000000000, .tv_nsec = monotonic_ns % 1000000000};
@@ -284,4 +328,5 @@ static inline void ctrace_store_release32(uint32_t *p, uint32_t v) { __atomic_st
 extern const int CTRACE_O_DIRECT, CTRACE_O_DSYNC, CTRACE_O_SYNC, CTRACE_O_TMPFILE, CTRACE_O_PATH;
 extern const uint64_t CTRACE_RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS;
 extern const int CTRACE_FALLOC_PUNCH_HOLE;
+extern const short CTRACE_SPAWN_SETSID;
 #endif

@@ -13,7 +13,7 @@
 
 #define TRACE_SESSION_MAGIC 0x6e6f697373657331ull
 #define TRACE_RING_MAGIC 0x31676e6972737231ull
-#define TRACE_RING_VERSION 1u
+#define TRACE_RING_VERSION 2u
 /// Names the run directory to traced processes.
 #define TRACE_RUN_VARIABLE "TRACE_RECORD_RUN"
 
@@ -44,6 +44,10 @@ enum trace_record_operation {
   TRACE_OP_LINK = 22,
   TRACE_OP_MAP = 24,
   TRACE_OP_UNMAP = 25,
+  TRACE_OP_SEND = 32,
+  TRACE_OP_RECEIVE = 33,
+  TRACE_OP_CONNECT = 34,
+  TRACE_OP_ACCEPT = 35,
   TRACE_OP_COPY_RANGE = 40,
   TRACE_OP_SENDFILE = 41,
   TRACE_OP_SPLICE = 42,
@@ -58,6 +62,7 @@ enum trace_record_flags {
   TRACE_FLAG_DATA_SYNC = 1 << 2,
   TRACE_FLAG_APPEND = 1 << 3,
   TRACE_FLAG_INFERRED_OFFSET = 1 << 4,
+  TRACE_FLAG_BUFFERED = 1 << 6,
   TRACE_FLAG_SEQUENTIAL = 1 << 7,
   TRACE_FLAG_HIGH_PRIORITY = 1 << 8,
   TRACE_FLAG_NO_WAIT = 1 << 9,
@@ -85,12 +90,32 @@ enum trace_file_kind {
   TRACE_KIND_ANONYMOUS = 8
 };
 
+/// What a record is of. A request that completes later is two records, which the collector joins by process, context and key.
+enum trace_record_phase {
+  /// A finished call.
+  TRACE_PHASE_CALL = 0,
+  /// A request on its way. As a call, but latency_ns is its key (user_data, or the address of an iocb or aiocb), and result is
+  /// its context: the description of a ring of io_uring, a context of libaio, or TRACE_CONTEXT_POSIX.
+  TRACE_PHASE_SUBMISSION = 1,
+  /// Its completion: start_ns is when that was seen, latency_ns the key, offset the context, flags are trace_completion_flags.
+  TRACE_PHASE_COMPLETION = 2,
+  /// The kernel did not take the last request with the key (latency_ns) and context (offset).
+  TRACE_PHASE_WITHDRAWAL = 3
+};
+#define TRACE_CONTEXT_POSIX 0ull
+enum trace_completion_flags {
+  /// The request goes on: more completions follow.
+  TRACE_COMPLETION_MORE = 1,
+  /// No result: a buffer of a request that completed before is free.
+  TRACE_COMPLETION_NOTICE = 2
+};
+
 #define TRACE_UNKNOWN_OFFSET UINT64_MAX
 #define TRACE_UNKNOWN_SIZE UINT64_MAX
 #define TRACE_UNKNOWN_BIRTH INT64_MIN
 #define TRACE_NO_DESCRIPTION 0u
 
-/// One finished call.
+/// One finished call, or half of a request (trace_record_phase).
 struct trace_record {
   /// Low 32 bits of the slot's running number + 1; stored last, with release order.
   uint32_t sequence;
@@ -106,7 +131,9 @@ struct trace_record {
   uint32_t other_description;
   uint32_t flags;
   uint8_t operation;
-  uint8_t reserved[3];
+  /// trace_record_phase.
+  uint8_t phase;
+  uint8_t reserved[2];
 };
 
 /// What a description number stands for; `path_bytes` bytes of path follow.
@@ -146,7 +173,9 @@ struct trace_ring {
   uint64_t in_flight_ns;
   uint64_t dropped;
   uint64_t drop_first_ns, drop_last_ns;
-  uint64_t reserved2[3];
+  /// Records may be numbered up to here without a look at `tail`; slots that have memory, until all have.
+  uint64_t limit, allocated;
+  uint64_t reserved2;
   // Collector.
   uint64_t tail;
   /// Value of `dropped` that the collector has accounted for.
@@ -154,6 +183,27 @@ struct trace_ring {
   uint64_t reserved3[6];
 };
 #define TRACE_RING_HEADER_BYTES 4096u
+
+/// Why a library is not loaded into a program.
+enum trace_escape_reason {
+  TRACE_ESCAPE_STATIC = 1,
+  TRACE_ESCAPE_PRIVILEGES = 2,
+  TRACE_ESCAPE_ARCHITECTURE = 3,
+  TRACE_ESCAPE_LIBC = 4,
+  /// The library can't be reached from the program's root directory.
+  TRACE_ESCAPE_ROOT = 5
+};
+
+/// A program that a recorded process started and that escapes the recorder.
+struct trace_escape {
+  /// 0 free, 1 being filled, 2 valid.
+  uint32_t state;
+  uint32_t reason;
+  uint64_t starts;
+  /// Ends with a zero byte.
+  char path[240];
+};
+#define TRACE_ESCAPES 32u
 
 struct trace_session {
   uint64_t magic;
@@ -179,8 +229,15 @@ struct trace_session {
   uint64_t calls_without_ring;
   uint64_t without_ring_first_ns, without_ring_last_ns;
   /// Blind spots that were met.
-  uint64_t stdio_streams, vforks, asynchronous_submissions;
-  uint64_t reserved2[6];
+  uint64_t stdio_streams, vforks;
+  /// Rings of io_uring, those among them that a kernel thread polls, and those that could not be looked into.
+  uint64_t uring_rings, uring_polled_rings, uring_hidden_rings;
+  /// Requests that the kernel took from rings between two calls that this library saw, and completions that were gone.
+  uint64_t uring_unseen_requests, unseen_completions;
+  uint64_t reserved2[2];
+  /// Programs that were started and can't be recorded, and how many more there was no room for.
+  uint64_t escapes_beyond;
+  struct trace_escape escapes[TRACE_ESCAPES];
   /// Bit trace_share_bit(device, inode) says that some process inherited the file at exec.
   uint64_t share_map[TRACE_SHARE_BITS / 64];
 };

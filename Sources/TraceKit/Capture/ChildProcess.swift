@@ -22,6 +22,13 @@ struct ChildProcess {
     return (waited, former)
   }
 
+  /// A program that was started elsewhere.
+  init(processID: pid_t, signals: (waited: sigset_t, former: sigset_t)) {
+    self.processID = processID
+    waited = signals.waited
+    formerMask = signals.former
+  }
+
   /// Starts `path` with its own signal mask and the given environment.
   /// - Throws: a refusal with exit status 126, or 127 when the file is gone.
   init(
@@ -41,8 +48,7 @@ struct ChildProcess {
     var process: pid_t = 0
     let code = posix_spawn(&process, path, nil, &attributes, argumentPointers, environmentPointers)
     guard code == 0 else {
-      throw ProgramRefusal(
-        exitStatus: code == ENOENT ? 127 : 126, message: "\(PrintableText.escaped(path)): \(String(cString: strerror(code)))")
+      throw ProgramCheck.refusal(path, errno: code)
     }
     processID = process
   }

@@ -20,7 +20,7 @@ public struct LongRecordingOptions: Sendable {
   /// Nice value of the recorder's threads; nil lets them go ahead of others where that is allowed.
   public var nice: Int32?
   /// Memory for what was drained and is not written yet.
-  public var bufferBytes = 256 << 20
+  public var queueBytes = 256 << 20
   /// Show rates, latencies and losses while the recording runs.
   public var isLive = false
   /// Takes sentences for the user while the recording runs.

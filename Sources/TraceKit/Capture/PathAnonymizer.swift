@@ -37,8 +37,28 @@ public struct PathAnonymizer: Sendable {
     self.init(secret: secret)
   }
 
-  /// The path with its names hidden. What is no path (`pipe:[123]`) holds no name and stays.
+  /// What the names of sockets begin with, as `tcp:` and `unix-listen:`.
+  private static let socketKinds = ["tcp", "udp", "sctp", "ip", "unix"]
+
+  /// The path with its names hidden. What is no path (`pipe:[123]`) holds no name and stays. Of a socket the kind and the port
+  /// stay.
   public func anonymized(_ path: [UInt8]) -> [UInt8] {
+    if let colon = path.firstIndex(of: UInt8(ascii: ":")), !path.starts(with: "/".utf8) {
+      let kind = String(decoding: path[..<colon].prefix { $0 != UInt8(ascii: "-") }, as: UTF8.self)
+      if Self.socketKinds.contains(kind) { return anonymizedSocket(path, isLocal: kind == "unix", colon: colon) }
+    }
+    return anonymizedPath(path)
+  }
+
+  private func anonymizedSocket(_ path: [UInt8], isLocal: Bool, colon: Int) -> [UInt8] {
+    let address = Array(path[(colon + 1)...])
+    let kind = path[...colon]
+    if isLocal { return kind + (address.first == UInt8(ascii: "/") ? anonymizedPath(address) : hexadecimal(hash.hash(address[...]))) }
+    let port = address.lastIndex(of: UInt8(ascii: ":")) ?? address.endIndex
+    return kind + hexadecimal(hash.hash(address[..<port])) + address[port...]
+  }
+
+  private func anonymizedPath(_ path: [UInt8]) -> [UInt8] {
     guard path.contains(UInt8(ascii: "/")) else { return path }
     var result: [UInt8] = []
     let parts = path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)

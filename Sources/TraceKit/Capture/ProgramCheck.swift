@@ -6,6 +6,8 @@ public struct ProgramRefusal: Error, Hashable, Sendable {
   /// 127 when the program was not found, else 126, as in a shell.
   public var exitStatus: Int32
   public var message: String
+  /// Only the preload route can't record it.
+  public var isOfPreloading = false
 }
 
 /// Finds a program as a shell does, and looks whether a preloaded library can record it, before it is started.
@@ -56,6 +58,16 @@ public enum ProgramCheck {
     try checkPrivileges(path, status, shown)
   }
 
+  private static func unloadable(_ message: String) -> ProgramRefusal {
+    ProgramRefusal(exitStatus: 126, message: message, isOfPreloading: true)
+  }
+
+  /// The refusal of a program that the kernel did not execute.
+  static func refusal(_ path: String, errno code: Int32) -> ProgramRefusal {
+    ProgramRefusal(
+      exitStatus: code == ENOENT ? 127 : 126, message: "\(PrintableText.escaped(path)): \(String(cString: strerror(code)))")
+  }
+
   private static func refused(_ message: String) -> ProgramRefusal { ProgramRefusal(exitStatus: 126, message: message) }
 
   private static func interpreter(of script: [UInt8]) -> String? {
@@ -83,7 +95,9 @@ public enum ProgramCheck {
     }
     let is64 = number(4, 1) == 2
     guard is64, UInt16(number(18, 2)) == ownMachine else {
-      throw refused("\(shown): a program for another processor or a 32-bit one; its loader can't load this machine's recorder")
+      throw unloadable(
+        "\(shown): a program for another processor or a 32-bit one; its loader can't load this machine's recorder; --route syscalls can record it, as root"
+      )
     }
     let (table, entryBytes, count) = (number(32, 8), number(54, 2), number(56, 2))
     guard entryBytes >= 56, table < 65_536, table + count * entryBytes <= bytes.count else { return }
@@ -92,25 +106,26 @@ public enum ProgramCheck {
       guard offset >= 0, length > 0, length < 4096, offset < bytes.count - length else { return }
       let loader = String(decoding: bytes[offset..<offset + length - 1], as: UTF8.self)
       if loader.contains("musl") {
-        throw refused("\(shown): linked with musl; the recorder's library needs the GNU C library")
+        throw unloadable(
+          "\(shown): linked with musl; the recorder's library needs the GNU C library; --route syscalls can record it, as root")
       }
       return
     }
-    throw refused(
-      "\(shown): statically linked, so no library can be loaded into it to record its calls; the syscalls route can, as root")
+    throw unloadable(
+      "\(shown): statically linked, so no library can be loaded into it to record its calls; --route syscalls can record it, as root")
   }
 
   /// The loader ignores preloaded libraries where a program gains rights (ld.so(8), secure-execution mode).
   private static func checkPrivileges(_ path: String, _ status: stat, _ shown: String) throws(ProgramRefusal) {
-    let remedy = "so the loader loads no library into it to record its calls; the syscalls route can record it, as root"
+    let remedy = "so the loader loads no library into it to record its calls; --route syscalls can record it, as root"
     if status.st_mode & 0o4000 != 0, status.st_uid != getuid() {
-      throw refused("\(shown): setuid to user \(status.st_uid), \(remedy)")
+      throw unloadable("\(shown): setuid to user \(status.st_uid), \(remedy)")
     }
     if status.st_mode & 0o2010 == 0o2010, status.st_gid != getgid() {
-      throw refused("\(shown): setgid to group \(status.st_gid), \(remedy)")
+      throw unloadable("\(shown): setgid to group \(status.st_gid), \(remedy)")
     }
     if getuid() != 0, getxattr(path, "security.capability", nil, 0) > 0 {
-      throw refused("\(shown): has file capabilities, \(remedy)")
+      throw unloadable("\(shown): has file capabilities, \(remedy)")
     }
   }
 }

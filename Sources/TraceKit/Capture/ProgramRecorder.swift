@@ -1,7 +1,7 @@
 import CTrace
 import Glibc
 
-/// Records a command by the preload route.
+/// Records a command by the route that serves: the preload route is here.
 public enum ProgramRecorder {
   /// How it ended.
   public struct Outcome: Sendable {
@@ -20,7 +20,8 @@ public enum ProgramRecorder {
 
   /// Runs the command to its end and writes the trace.
   public static func record(_ options: RecordingOptions) throws(Failure) -> Outcome {
-    let program = try resolvedProgram(options)
+    let (program, choice) = try resolvedProgram(options)
+    if choice.route == .syscalls { return try SyscallProgramRecorder.record(program, options, reason: choice.reason) }
     let running: Running
     do throws(TraceError) { running = try prepare(options) } catch { throw .recorder(error) }
     defer { running.session.remove() }
@@ -34,15 +35,16 @@ public enum ProgramRecorder {
       running.output.discard()
       throw .program(error)
     }
-    return complete(options, running, child)
+    var outcome = complete(options, running, child)
+    outcome.summary.notes.insert("route: preload (\(choice.reason))", at: 0)
+    return outcome
   }
 
-  private static func resolvedProgram(_ options: RecordingOptions) throws(Failure) -> String {
+  private static func resolvedProgram(_ options: RecordingOptions) throws(Failure) -> (String, RecordingRoute.Choice) {
     do throws(ProgramRefusal) {
       let searchPath = getenv("PATH").map { String(cString: $0) } ?? "/usr/local/bin:/usr/bin:/bin"
       let path = try ProgramCheck.resolve(options.command[0], searchPath: searchPath)
-      try ProgramCheck.check(path)
-      return path
+      return (path, try options.route.choose(program: path))
     } catch { throw .program(error) }
   }
 
@@ -69,7 +71,7 @@ public enum ProgramRecorder {
     let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let epoch = UInt64(ctrace_monotonic_ns())
     let output = try makeOutput(options, epochNanoseconds: epoch)
-    let queue = CaptureQueue(limitBytes: options.long.bufferBytes)
+    let queue = CaptureQueue(limitBytes: options.long.queueBytes)
     let recording = RecordingWriter(queue: queue, output: output, nice: options.long.nice) { session.stop() }
     let collector = PreloadCollector(session: session, queue: queue, epochNanoseconds: epoch, nice: options.long.nice)
     let files = RecordedFiles(filter: options.filter, anonymizer: options.anonymizer, sample: options.long.sample)
@@ -153,9 +155,10 @@ public enum ProgramRecorder {
     _ options: RecordingOptions, _ running: Running, _ result: RecordingWriter.Outcome,
     kernelBytes: (read: UInt64, written: UInt64)?, living: Int, status: Int32
   ) -> RecordingSummary {
-    let shared = running.session.shared.pointee
+    let unseen = PreloadBlindSpots(running.session, result)
+    let showsNames = options.anonymizer == nil
     var summary = running.recording.finish(programFailure: programFailure(status)) { ledger in
-      let explanation = "calls inside libc: the loader, stdio"
+      let explanation = "calls inside libc: the loader, locales, names"
       ledger.coverage = [
         .init(
           source: "/proc/PID/io", counter: "read", unit: "bytes", recorded: result.bytesRead, kernel: kernelBytes?.read,
@@ -164,12 +167,13 @@ public enum ProgramRecorder {
           source: "/proc/PID/io", counter: "written", unit: "bytes", recorded: result.bytesWritten, kernel: kernelBytes?.written,
           explanation: explanation),
       ]
-      ledger.note(blindSpot: "file mappings", count: result.mappings, remedy: "reads and writes of mapped memory are no calls")
-      ledger.note(blindSpot: "stdio streams", count: shared.stdio_streams)
+      for spot in unseen.spots { ledger.note(blindSpot: spot.name, count: spot.count, remedy: spot.remedy) }
     } metadata: { metadata in
       metadata.summary = ["wait_status": "\(status)", "processes_still_running": "\(living)"]
+      if showsNames, !unseen.programs.isEmpty { metadata.summary?["unrecorded_programs"] = unseen.programs.joined(separator: "; ") }
     }
     summary.stillRunning = living
+    summary.notes += unseen.programs.map { "started and not recorded: \($0)" }
     summary.remedies = [
       .ringFull: "--ring-size gives more room, --on-full block waits", .noRing: "no room in the run directory; --run-dir",
     ]

@@ -25,6 +25,8 @@ struct RecordedFiles {
     var isKept: Bool
     var isSampled = true
     var wasNamed = false
+    /// When an event named it last.
+    var generation: UInt32
   }
   private let filter: PathFilter
   private let anonymizer: PathAnonymizer?
@@ -32,9 +34,13 @@ struct RecordedFiles {
   let sample: SampleRule?
   /// Files that the sample was asked about, and those that it has.
   private(set) var sampled: (recorded: UInt64, met: UInt64) = (0, 0)
-  /// By number: index of the entry + 1, 0 when not defined. Numbers are given out one after another.
-  private var entryOfNumber: [UInt32] = []
+  private var numbers = FileNumbers()
   private var entries: [Entry] = []
+  /// Raised when rows are forgotten.
+  private var generation: UInt32 = 0
+  /// Entries beyond which closed and unused ones are given up.
+  private var sweepLimit = RecordedFiles.smallestSweep
+  static let smallestSweep = 1 << 16
   private var entryOfIdentity: [Identity: UInt32] = [:]
   /// Files that were given a row at some time.
   private(set) var named = 0
@@ -52,25 +58,25 @@ struct RecordedFiles {
     let fixed = bytes.loadUnaligned(as: trace_definition.self)
     let number = Int(fixed.description)
     // Numbers come nearly in order; a leap is a program that wrote over its ring.
-    guard number > 0, number < entryOfNumber.count + (1 << 20) else { return }
+    guard number > 0, number < numbers.end + (1 << 20) else { return }
     let path = Array(bytes[fixedBytes..<min(bytes.count, fixedBytes + Int(fixed.path_bytes))])
-    if number >= entryOfNumber.count {
-      entryOfNumber.append(contentsOf: repeatElement(0, count: max(number + 1 - entryOfNumber.count, 1024)))
-    }
+    // What is named and not open can't be closed either.
+    let isOpen = fixed.open_flags != UInt32.max
     let identity = Identity(
       device: fixed.device, inode: fixed.inode, birthNanoseconds: fixed.birth_ns, path: path)
     if let known = entryOfIdentity[identity] {
-      entryOfNumber[number] = known
+      numbers.set(number, entry: known, isOpen: isOpen)
+      entries[Int(known) - 1].generation = generation
       return
     }
-    var entry = Entry(file: file(fixed, path), row: nil, isKept: filter.keeps(path))
+    var entry = Entry(file: file(fixed, path), row: nil, isKept: filter.keeps(path), generation: generation)
     if let sample, entry.isKept {
       entry.isSampled = sample.keeps(path: path)
       sampled.met += 1
       if entry.isSampled { sampled.recorded += 1 }
     }
     entries.append(entry)
-    entryOfNumber[number] = UInt32(entries.count)
+    numbers.set(number, entry: UInt32(entries.count), isOpen: isOpen)
     entryOfIdentity[identity] = UInt32(entries.count)
   }
 
@@ -92,9 +98,10 @@ struct RecordedFiles {
 
   /// What `number` stands for; a kept file that is named for the first time is added by `addRow`.
   mutating func resolve(_ number: UInt32, addRow: (TraceFile) -> UInt32) -> Reference {
-    guard number > 0, Int(number) < entryOfNumber.count, entryOfNumber[Int(number)] > 0 else { return .unknown }
-    let index = Int(entryOfNumber[Int(number)]) - 1
+    let index = Int(numbers.entry(of: Int(number))) - 1
+    guard index >= 0 else { return .unknown }
     if let row = entries[index].row { return .row(row) }
+    if entries[index].generation != generation { entries[index].generation = generation }
     guard entries[index].isKept else { return .excluded }
     guard entries[index].isSampled else { return .unsampled }
     if !entries[index].wasNamed { named += 1 }
@@ -106,9 +113,36 @@ struct RecordedFiles {
     return .row(row)
   }
 
+  /// One of the descriptors that `number` stands for was closed: it may be given up when nothing names it any more.
+  mutating func close(_ number: UInt32) { numbers.close(Int(number)) }
+
   /// Gives no file a row any more: what follows goes into another trace.
   mutating func forgetRows() {
     for index in entries.indices { entries[index].row = nil }
+    generation += 1
+    if entries.count > sweepLimit || numbers.count > 1 << 20 { sweep() }
+  }
+
+  /// Files that are known now.
+  var count: Int { entries.count }
+
+  /// Gives up files that are closed and that nothing has named for two traces, so that a recording of days does not grow.
+  private mutating func sweep() {
+    var isOpen = [Bool](repeating: false, count: entries.count)
+    numbers.forEachOpen { isOpen[Int($0) - 1] = true }
+    var newIndex = [UInt32](repeating: 0, count: entries.count)
+    var kept: [Entry] = []
+    for (index, entry) in entries.enumerated() where isOpen[index] || entry.generation + 2 >= generation {
+      kept.append(entry)
+      newIndex[index] = UInt32(kept.count)
+    }
+    entries = kept
+    numbers.renumber { newIndex[Int($0) - 1] }
+    entryOfIdentity = entryOfIdentity.compactMapValues { old in
+      let new = newIndex[Int(old) - 1]
+      return new == 0 ? nil : new
+    }
+    sweepLimit = max(Self.smallestSweep, 2 * entries.count)
   }
 
   /// Whether events that name no file are kept: a list of wanted files does not name them, nor has a sample of files them.

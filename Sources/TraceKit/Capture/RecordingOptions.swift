@@ -23,6 +23,9 @@ public struct RecordingOptions: Sendable {
   /// The command that measures the cost of a recorded call: it prints nanoseconds per call. Nil measures nothing.
   public var calibration: [String]?
   public var long = LongRecordingOptions()
+  public var route = RecordingRoute.auto
+  /// The command that removes the syscalls route's tracing instance when the recorder is killed.
+  public var guardian: [String]?
   /// Options as the user gave them, for the trace's metadata.
   public var described: [String: String] = [:]
 

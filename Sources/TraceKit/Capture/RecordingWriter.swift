@@ -14,6 +14,10 @@ final class RecordingWriter: @unchecked Sendable {
     var mappings: UInt64 = 0
     /// Files that kept events name.
     var files = 0
+    /// Asynchronous requests, those whose completion was not seen, and completions of no recorded request.
+    var requests: UInt64 = 0
+    var unfinishedRequests: UInt64 = 0
+    var unmatchedCompletions: UInt64 = 0
     /// Why writing ended early.
     var failure: TraceError?
   }
@@ -117,6 +121,7 @@ private struct RecordingStream: ~Copyable {
   private var threads: ThreadSample
   private var leftOut: UInt64 = 0
   private var window = ReorderWindow()
+  private var requests = CapturedRequests()
   private(set) var outcome = RecordingWriter.Outcome()
   private var lastFlush: Int64 = 0
   private var lastMerge: Int64 = 0
@@ -145,9 +150,13 @@ private struct RecordingStream: ~Copyable {
   mutating func absorb(_ round: borrowing CaptureRound) {
     for gap in round.gaps { accept(gap) }
     absorbSlots(round)
+    if round.isLast { finishRequests() }
     // An event that starts before this round's watermark was published by now, but its file's definition may follow in
     // another ring; what starts before the last round's has its definition in hand.
-    do throws(TraceError) { try merge(before: readyBefore, isLast: round.isLast) } catch { outcome.failure = error }
+    let now = Int64(bitPattern: UInt64(ctrace_monotonic_ns()) &- epochNanoseconds)
+    requests.expire(now: now)
+    let watermark = requests.count == 0 ? readyBefore : min(readyBefore, requests.earliestStart(now: now))
+    do throws(TraceError) { try merge(before: watermark, isLast: round.isLast) } catch { outcome.failure = error }
     readyBefore = max(readyBefore, round.watermark)
     tick()
   }
@@ -177,8 +186,10 @@ private struct RecordingStream: ~Copyable {
           let bytes = Int(min(record.size, UInt64(end - offset)))
           files.define(UnsafeRawBufferPointer(start: round.slots + offset, count: bytes))
           offset += (bytes + slotBytes - 1) / slotBytes * slotBytes
-        } else {
+        } else if UInt32(record.phase) == TRACE_PHASE_CALL.rawValue {
           accept(record, processID: segment.processID)
+        } else {
+          absorbRequest(record, processID: segment.processID)
         }
       }
     }
@@ -199,6 +210,31 @@ private struct RecordingStream: ~Copyable {
         file: record.description, offsetBytes: record.offset, sizeBytes: record.size,
         latencyNanoseconds: Int64(bitPattern: record.latency_ns), result: record.result, processID: processID,
         threadID: record.thread_id, flags: TraceEventFlags(rawValue: record.flags), otherFile: record.other_description))
+  }
+
+  // MARK: Requests
+
+  private mutating func absorbRequest(_ record: trace_record, processID: Int32) {
+    let isPOSIX = record.offset == TRACE_CONTEXT_POSIX
+    var finished: TraceEvent?
+    requests.take(record, processID: processID, epochNanoseconds: epochNanoseconds) { finished = $0 }
+    guard let event = finished else { return }
+    outcome.requests += 1
+    // glibc's threads read and write for POSIX AIO, which the kernel counts; it does not for libaio and io_uring.
+    if isPOSIX, event.result > 0 {
+      if event.operation == .read { outcome.bytesRead &+= UInt64(event.result) }
+      if event.operation == .write { outcome.bytesWritten &+= UInt64(event.result) }
+    }
+    if !isStopped { window.append(event) }
+  }
+
+  private mutating func finishRequests() {
+    var unfinished: [TraceEvent] = []
+    requests.giveUnfinished { unfinished.append($0) }
+    outcome.requests += UInt64(unfinished.count)
+    outcome.unfinishedRequests = UInt64(unfinished.count)
+    outcome.unmatchedCompletions = requests.unmatchedCompletions
+    if !isStopped { for event in unfinished { window.append(event) } }
   }
 
   private mutating func accept(_ gap: TraceEvent) {
@@ -255,6 +291,7 @@ private struct RecordingStream: ~Copyable {
       let destination = destination
       if destination.isStopped { return }
       if try destination.prepare(forStart: merged.startNanoseconds) { files.forgetRows() }
+      defer { if merged.operation == .close, merged.result >= 0 { files.close(merged.file) } }
       guard merged.operation == .gap || threads.keeps(merged) else {
         leftOut += 1
         return

@@ -5,6 +5,7 @@ import Glibc
 public struct RunFolder: Sendable {
   public let path: String
   private let overwrite: Bool
+  private let isNew: Bool
 
   /// Makes the folder.
   /// - Throws: when it exists and `overwrite` is not set; with it, files of the names that are written are replaced, others stay.
@@ -12,8 +13,9 @@ public struct RunFolder: Sendable {
     self.path = path
     self.overwrite = overwrite
     let shown = PrintableText.escaped(path)
-    guard mkdir(path, 0o777) != 0 else { return }
-    let code = errno
+    let code = mkdir(path, 0o777) == 0 ? 0 : errno
+    isNew = code == 0
+    if isNew { return }
     guard code == EEXIST else { throw TraceError(path: path, "create the folder", errno: code) }
     guard overwrite else { throw TraceError(.refused, "\(shown): exists already; --output names another folder, --force writes into it") }
     var status = stat()
@@ -27,6 +29,11 @@ public struct RunFolder: Sendable {
     let name = tracePath.split(separator: "/").last.map(String.init) ?? "trace"
     let stem = name.hasSuffix(".iotrace") ? String(name.dropLast(8)) : name
     return "\(stem).\(suffix)"
+  }
+
+  /// Removes the folder again when it was made for nothing; one with files in it stays.
+  public func removeIfEmpty() {
+    if isNew { rmdir(path) }
   }
 
   public func file(_ name: String) -> String { "\(path)/\(name)" }

@@ -95,7 +95,7 @@ public struct SelfTest: Codable, Sendable {
       return row
     }
     let moments = LogMoments(values.map(Double.init))
-    row.nanoseconds = Int64(moments.geometricMean.rounded())
+    row.nanoseconds = Int64(bounded: moments.geometricMean)
     row.spread = moments.standardDeviation
     let logarithms = values.map { log(Double($0)) }
     let alarms = ways.count { way in isAlarm(RatioEstimate(way.map { logarithms[$0.b] - logarithms[$0.a] })) }

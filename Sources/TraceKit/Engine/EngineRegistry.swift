@@ -12,8 +12,6 @@ public struct EngineRegistry: Sendable {
     public let unavailability: @Sendable () -> String?
     /// What the running kernel has of what the engine can use.
     public let features: @Sendable () -> [String]
-    /// Alignment of the memory that writes come from.
-    let writeAlignmentBytes: Int
     /// What an errno means with this engine, where the system's text for it would mislead.
     let meaning: @Sendable (Int32, IOOperation.Kind) -> String?
     /// Why it cannot run with these settings, naming the option; nil when it can.
@@ -30,7 +28,6 @@ public struct EngineRegistry: Sendable {
       isAsynchronous = Engine.isAsynchronous
       unavailability = { Engine.unavailability() }
       features = { Engine.features() }
-      writeAlignmentBytes = Engine.writeAlignmentBytes
       meaning = { Engine.meaning(of: $0, $1) }
       refusal = { Engine.refusal(of: $0) }
       runWorker = { ReplayWorker<Engine>.run($0) }
@@ -41,7 +38,8 @@ public struct EngineRegistry: Sendable {
   }
 
   public static let entries: [Entry] = [
-    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(SpliceEngine.self), Entry(MmapEngine.self), Entry(IOUringEngine.self),
+    Entry(NullEngine.self), Entry(SyncEngine.self), Entry(SpliceEngine.self), Entry(MmapEngine.self),
+    Entry(LibaioEngine.self), Entry(IOUringEngine.self),
     Entry(NetEngine.self), Entry(NBDEngine.self),
   ]
 

@@ -20,8 +20,6 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   static func unavailability() -> String?
   /// What the running kernel has of what the engine can use, for `trace-replay engines`.
   static func features() -> [String]
-  /// Alignment of the memory that writes come from.
-  static var writeAlignmentBytes: Int { get }
   /// What an errno of an operation means with this engine, where the system's text for it would mislead; nil elsewhere.
   static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String?
   /// Why it cannot run with these settings, naming the option; nil when it can. Asked before anything is opened.
@@ -40,6 +38,9 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   ///   - completions: room for `iodepth` of them.
   /// - Returns: how many were written.
   mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int
+  /// Called now and then while no request is in flight and none is due: an engine may release what it holds for requests.
+  /// - Parameter now: CLOCK_MONOTONIC in nanoseconds.
+  mutating func idle(now: Int64)
   /// The worker has no more requests: ends what the engine began (streams that its peer must see end). Takes bounded time.
   mutating func finish()
   /// What the report should say about this run: pipe size, ring features. Asked when the engine is made, and after `finish`.
@@ -67,12 +68,11 @@ extension IOEngine where Self: ~Copyable {
   public static var capabilities: EngineCapabilities { EngineCapabilities() }
   public static func unavailability() -> String? { nil }
   public static func features() -> [String] { [] }
-  /// What O_DIRECT asks of memory where blocks have 512 bytes.
-  public static var writeAlignmentBytes: Int { 512 }
   public static func meaning(of code: Int32, _ kind: IOOperation.Kind) -> String? { nil }
   public static func refusal(of options: EngineOptions) -> String? { nil }
   public mutating func commit() {}
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int { 0 }
+  public mutating func idle(now: Int64) {}
   public mutating func finish() {}
   public var conditions: [String: String] { [:] }
   public var failure: String? { nil }

@@ -19,6 +19,8 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private let takesTruncate: Bool
   /// What is left of requests that the kernel cuts at its limit per call, by slot; only those requests are in it.
   private var longRequests: [Int32: LongRequest] = [:]
+  /// Those whose next piece the full submission queue did not take.
+  private var heldBack: [Int32] = []
   private let drained: UnsafeMutablePointer<EventLoop.Completion>
   private let events: UnsafeMutablePointer<EventLoop.Event>
   private let limit: Int
@@ -27,6 +29,15 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private struct LongRequest {
     var operation: IOOperation
     var done: Int64 = 0
+
+    /// What is left of it.
+    var rest: IOOperation {
+      var rest = operation
+      rest.offsetBytes += done
+      rest.lengthBytes -= Int(done)
+      rest.buffer = rest.buffer.map { $0 + Int(done) }
+      return rest
+    }
   }
 
   public static func unavailability() -> String? { Ring.unavailability() }
@@ -36,6 +47,9 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   public static func refusal(of options: EngineOptions) -> String? {
     if options.submissionPolling, options.completionPolling {
       return "--sqpoll with --iopoll: a kernel thread that submits cannot be waited for by polling here; choose one"
+    }
+    if options.eventLoop == .epoll {
+      return "--event-loop epoll: the engine io_uring waits on its ring; choose io_uring or auto, or another engine"
     }
     return nil
   }
@@ -159,6 +173,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
 
   @inline(__always)
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int {
+    if !heldBack.isEmpty { goOn() }
     if polled != nil { return reapPolled(until: deadline, into: completions) }
     let count = loop.wait(until: deadline, into: events, capacity: 1, completions: drained, limit: limit).completions
     return take(count, into: completions, at: 0)
@@ -195,6 +210,12 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     return count - start
   }
 
+  /// Offers the pieces again that the submission queue did not take.
+  @inline(never)
+  private mutating func goOn() {
+    while let slot = heldBack.last, let long = longRequests[slot], prepare(long.rest, slot: slot) { heldBack.removeLast() }
+  }
+
   /// Goes on with a request that the kernel cut at its limit: `Int64.min` when the rest is under way, else its whole result; nil
   /// for a request that was not cut.
   @inline(never)
@@ -203,14 +224,9 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     if result > 0 {
       long.done += result
       if result == SyncEngine.maximumTransferBytes, long.done < long.operation.lengthBytes {
-        var rest = long.operation
-        rest.offsetBytes += long.done
-        rest.lengthBytes -= Int(long.done)
-        rest.buffer = rest.buffer.map { $0 + Int(long.done) }
-        if prepare(rest, slot: slot) {
-          longRequests[slot] = long
-          return .min
-        }
+        longRequests[slot] = long
+        if !prepare(long.rest, slot: slot) { heldBack.append(slot) }
+        return .min
       }
     }
     longRequests[slot] = nil

@@ -10,8 +10,6 @@ import Glibc
 public struct SpliceEngine: IOEngine, ~Copyable {
   public static let name = "splice"
   public static let summary = "file, pipe and memory joined by splice and vmsplice, one request at a time per worker"
-  /// vmsplice(2) hands over pages: a buffer that begins inside one takes a page more of the pipe.
-  public static var writeAlignmentBytes: Int { 4096 }
 
   /// How bytes get from the pipe to memory, in the order in which the ways are tried.
   enum Delivery: String {

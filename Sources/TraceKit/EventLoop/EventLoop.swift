@@ -139,6 +139,9 @@ struct EventLoop: ~Copyable {
   /// Submission entries of the ring; 0 without one.
   var ringEntries: Int { ring.entries }
 
+  /// Times that a wait entered the kernel for the ring.
+  var ringCalls: UInt64 { ring.calls }
+
   // MARK: Descriptors
 
   /// Makes the loop know a descriptor, which is not armed yet. A registration of the same descriptor that is there is replaced: the

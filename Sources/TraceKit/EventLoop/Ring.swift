@@ -11,6 +11,8 @@ struct Ring: ~Copyable {
   /// The set-up flags in use, as the manual names them, lower case.
   let features: [String]
   private var pending = 0
+  /// Times that the kernel was entered.
+  private(set) var calls: UInt64 = 0
   private let submissionPolling: Bool
   private let completionPolling: Bool
   /// What was registered, for a ring that takes this one's place.
@@ -178,8 +180,10 @@ struct Ring: ~Copyable {
     if pending == 0, ready > 0, ctrace_uring_needs_enter(ring) == 0 { return }
     if deadline == 0 {
       guard pending > 0 || ctrace_uring_needs_enter(ring) != 0 else { return }
+      calls &+= 1
       io_uring_submit_and_get_events(ring)
     } else {
+      calls &+= 1
       let wait = max(0, deadline &- ctrace_monotonic_ns())
       var timeout = __kernel_timespec(tv_sec: wait / 1_000_000_000, tv_nsec: wait % 1_000_000_000)
       var entry: UnsafeMutablePointer<io_uring_cqe>?

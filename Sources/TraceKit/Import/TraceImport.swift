@@ -18,14 +18,14 @@ public enum TraceImport {
   /// Events that are held back to be sorted; 72 bytes each, twice over.
   static let reorderEvents = 1 << 17
 
-  /// Imports `inputs`, merged by time, into a new trace at `output`. Memory is constant but for the table of files.
+  /// Imports `inputs` (paths, or `-` for the standard input; also packed by gzip), merged by time, into a new trace at `output`. Memory is constant but for the table of files.
   /// - Throws: when an input can't be read or recognised, or the output can't be written; a line that is not understood is
-  ///   counted in the report instead.
+  ///   counted in the report instead. What was written by then is removed.
   public static func run(inputs: [String], output: String, options: Options = Options()) throws(TraceError) -> ImportReport {
     var opened: [(file: ReadableFile, format: ImportFormat)] = []
     for path in inputs {
-      let file = try ReadableFile(path: path)
-      try OutputFile.refuseSame(output, as: path)
+      if path != "-" { try OutputFile.refuseSame(output, as: path) }
+      let file = try ImportInput.open(path)
       opened.append((file, try ImportFormat.detect(file, named: options.format)))
     }
     guard let format = opened.first?.format else { throw TraceError(.refused, "no input to import") }
@@ -40,10 +40,18 @@ public enum TraceImport {
     var metadata = TraceMetadata(source: "import")
     metadata.tool = options.tool
     metadata.command = inputs
-    let writer = try TraceWriter(path: output, metadata: metadata, options: options.writer)
+    var writerOptions = options.writer
+    writerOptions.keepsUnfinished = false
+    let writer = try TraceWriter(path: output, metadata: metadata, options: writerOptions)
     var pump = ImportPump(writer: writer, context: context)
-    try pump.run(readers)
-    return try pump.finish(format: format, inputs: inputs)
+    do throws(TraceError) {
+      try pump.run(readers)
+      return try pump.finish(format: format, inputs: inputs)
+    } catch {
+      // Half an import can be had again, and would be taken for the whole.
+      unlink(output)
+      throw TraceError(error.kind, "\(error.message); the unfinished \(PrintableText.escaped(output)) was removed")
+    }
   }
 }
 

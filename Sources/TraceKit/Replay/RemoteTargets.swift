@@ -32,6 +32,7 @@ final class RemoteTargets {
       }
     }
     let address = try NetAddress(target)
+    if options.verifies { throw TraceError(.usage, "--verify: reads back files and devices, not \(address.text)") }
     switch engine.targetKind {
     case .files:
       guard engine.needsTargets else { return }

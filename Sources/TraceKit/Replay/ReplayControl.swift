@@ -10,9 +10,14 @@ final class ReplayControl: @unchecked Sendable {
     /// Bits of an offset or length that O_DIRECT does not take: the logical block size minus 1.
     var directMask: Int64
     var isBlockDevice: Bool
+    var placement: TargetPlacement
+    /// The first target that is the same file or device.
+    var primary: Int32
   }
 
   let isTimed: Bool
+  /// At maximum speed, recorded threads still pause between their requests.
+  let keepsThinkTime: Bool
   let schedule: ReplaySchedule
   let order: ReplayOrder
   let late: LatePolicy
@@ -21,6 +26,8 @@ final class ReplayControl: @unchecked Sendable {
   let payload: Payload
   let streams: StreamTable
   let largestRequestBytes: Int
+  /// The trace has writes.
+  let writes: Bool
   let engineOptions: EngineOptions
   /// By file.
   let destinations: UnsafeMutablePointer<Destination>
@@ -36,17 +43,23 @@ final class ReplayControl: @unchecked Sendable {
     static let progress = 24
     static let ready = 32
     static let go = 40
-    static let ended = 48
-    static let count = 56
+    static let errors = 48
+    static let lag = 56
+    static let ended = 64
+    static let count = 72
   }
   let tracksInversions: Bool
+  /// What `--verify` knows; set before the workers start.
+  var verification: ReplayVerification?
   private let failures: FailureBox
 
   init(
-    options: ReplayOptions, pacer: Pacer, payload: Payload, streams: StreamTable, largestRequestBytes: Int, targets: [ReplayTarget],
+    options: ReplayOptions, pacer: Pacer, payload: Payload, streams: StreamTable, largestRequestBytes: Int, writes: Bool,
+    targets: [ReplayTarget],
     tracksInversions: Bool
   ) {
     isTimed = options.speed.isTimed && options.order != .depth
+    keepsThinkTime = options.keepsThinkTime
     schedule = ReplaySchedule(options.order == .depth ? .maximum : options.speed)
     order = options.order
     late = options.late
@@ -56,6 +69,7 @@ final class ReplayControl: @unchecked Sendable {
     self.payload = payload
     self.streams = streams
     self.largestRequestBytes = largestRequestBytes
+    self.writes = writes
     self.tracksInversions = tracksInversions
     destinationCount = targets.count
     destinations = .allocate(capacity: max(1, targets.count))
@@ -63,7 +77,8 @@ final class ReplayControl: @unchecked Sendable {
       (destinations + i).initialize(
         to: Destination(
           descriptor: target.descriptor, directDescriptor: target.directDescriptor, directMask: Int64(target.directAlignmentBytes) - 1,
-          isBlockDevice: target.isBlockDevice))
+          isBlockDevice: target.isBlockDevice, placement: target.placement,
+          primary: Int32(target.primary)))
     }
     words = .allocate(capacity: Word.count)
     words.initialize(repeating: 0, count: Word.count)
@@ -139,8 +154,15 @@ final class ReplayControl: @unchecked Sendable {
 
   /// Requests that are done, for people: counted by the batch.
   var progress: UInt64 { ctrace_load_relaxed64(words + Word.progress) }
+  /// Requests that failed, and the lag of one of the latest, in nanoseconds.
+  var errors: UInt64 { ctrace_load_relaxed64(words + Word.errors) }
+  var latestLag: Int64 { Int64(bitPattern: ctrace_load_relaxed64(words + Word.lag)) }
   @inline(__always)
-  func addProgress(_ count: UInt64) { _ = ctrace_fetch_add64(words + Word.progress, count) }
+  func addProgress(_ count: UInt64, errors: UInt64, lag: Int64) {
+    _ = ctrace_fetch_add64(words + Word.progress, count)
+    if errors > 0 { _ = ctrace_fetch_add64(words + Word.errors, errors) }
+    if isTimed { ctrace_store_relaxed64(words + Word.lag, UInt64(bitPattern: lag)) }
+  }
 }
 
 /// The first error of several threads.

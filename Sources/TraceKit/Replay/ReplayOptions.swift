@@ -74,12 +74,34 @@ public enum LatePolicy: String, CaseIterable, Sendable {
   case drop
 }
 
+/// What happens to requests that lie beyond a target's end.
+public enum TargetWrap: String, CaseIterable, Sendable {
+  /// The replay is refused.
+  case error
+  /// Offsets are taken modulo the target's size.
+  case modulo
+  /// Offsets are multiplied by the target's size over the recorded one.
+  case scale
+}
+
+/// Which requests go round the page cache.
+public enum CacheUse: String, Sendable {
+  /// Those that were recorded with O_DIRECT.
+  case recorded
+  /// All of them, with O_DIRECT.
+  case direct
+  /// None of them.
+  case buffered
+}
+
 /// How a trace is replayed.
 public struct ReplayOptions: Sendable {
   public var engine = "sync"
   public var speed = ReplaySpeed.factor(1)
   public var order = ReplayOrder.streams
   public var late = LatePolicy.burst
+  /// At maximum speed with an order that has dependencies: the pauses of recorded threads between their requests are kept.
+  public var keepsThinkTime = false
   /// Most worker threads; nil for one per recorded thread, up to `defaultMaximumWorkers`.
   public var workers: Int?
   public static let defaultMaximumWorkers = 64
@@ -100,6 +122,17 @@ public struct ReplayOptions: Sendable {
   public var loops = 1
   /// Seed of the write payloads.
   public var seed: UInt64 = 1
+  /// How many percent of each 512 bytes of the write payloads are zeros, 0 to 100.
+  public var compressiblePercent = 0
+  /// Check what is read during the run, and what was written after it.
+  public var verifies = false
+  /// Called between the opening of the targets and the first request, and between the run and the check after it; seams for tests.
+  var beforeRun: (@Sendable ([ReplayTarget]) -> Void)?
+  var beforeCheck: (@Sendable ([ReplayTarget]) -> Void)?
+  /// O_DIRECT as recorded, or for all requests, or for none.
+  public var cacheUse = CacheUse.recorded
+  /// Every write is synchronous (RWF_SYNC), whatever was recorded.
+  public var synchronousWrites = false
   /// Write a log of the replay, a trace, to this path.
   public var logPath: String?
   public var overwriteLog = false
@@ -107,12 +140,35 @@ public struct ReplayOptions: Sendable {
   public init() {}
 }
 
+/// A recorded path, or prefix of paths, and the target that stands for it.
+public struct TargetRule: Sendable {
+  public var recorded: String
+  public var target: String
+  /// What is added to the offsets of the requests, in bytes.
+  public var offsetBytes: UInt64
+
+  public init(_ recorded: String, _ target: String, offsetBytes: UInt64 = 0) {
+    self.recorded = recorded
+    self.target = target
+    self.offsetBytes = offsetBytes
+  }
+}
+
 /// Where requests go.
 public struct TargetOptions: Sendable {
   /// One target for everything: a file or device (the trace must have one file), or a folder.
   public var target: String?
-  /// Recorded path, or prefix of paths, and the target that stands for it.
-  public var map: [(recorded: String, target: String)] = []
+  public var map: [TargetRule] = []
+  /// What is added to the offsets of all requests, in bytes.
+  public var offsetBytes: UInt64 = 0
+  /// What happens to requests beyond the end of a target that existed before.
+  public var wrap = TargetWrap.error
+  /// Evict the targets' pages from the page cache before the run.
+  public var cold = false
+  /// Drop the page cache of the whole machine before the run.
+  public var dropsSystemCaches = false
+  /// A target that takes no O_DIRECT is refused.
+  var requiresDirect = false
   /// Folder in which the scratch folder is made.
   public var scratch: String?
   public var keepScratch = false

@@ -122,7 +122,8 @@ struct ReplaySession {
       lastReport = now
       progress(
         Replayer.Progress(
-          requests: control.progress, expectedRequests: expectedRequests, elapsedNanoseconds: now - control.anchor))
+          requests: control.progress, expectedRequests: expectedRequests, elapsedNanoseconds: now - control.anchor,
+          errors: control.errors, lagNanoseconds: control.isTimed ? control.latestLag : nil))
     }
   }
 

@@ -5,10 +5,14 @@ public struct ReplayTarget: Sendable {
   var descriptor: Int32 = -1
   /// The same with O_DIRECT, where recorded requests had it and the target takes it.
   var directDescriptor: Int32 = -1
-  /// What O_DIRECT asks of offsets and lengths: the logical block size.
+  /// What O_DIRECT asks of offsets and lengths: STATX_DIOALIGN, or the logical block size; 512 where neither is known.
   var directAlignmentBytes: UInt32 = 512
   public var isBlockDevice = false
   public var sizeBytes: UInt64 = 0
+  /// How recorded offsets become the target's.
+  var placement = TargetPlacement()
+  /// The first target that is the same file or device; its own number unless several recorded files share one.
+  var primary = 0
   /// Made by this replay, in a scratch folder or a folder that was named.
   public var isNew = false
   public var bytesToWrite: UInt64 = 0

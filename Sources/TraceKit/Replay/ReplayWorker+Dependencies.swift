@@ -69,7 +69,7 @@ extension ReplayWorker where Engine: ~Copyable {
       waitUntilDue(request, claim.batch)
       if shared.waitUntilReady(slot) { _ = perform(request, claim.batch, now: ctrace_monotonic_ns()) }
       shared.release(slot)
-      control.addProgress(1)
+      reportProgress(1)
       queue.release(claim.batch, 1)
     }
   }

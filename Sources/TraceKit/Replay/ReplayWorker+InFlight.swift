@@ -5,6 +5,7 @@ extension ReplayWorker where Engine: ~Copyable {
   /// What the loop goes by. It lives in one place on the stack, apart from the engine.
   private struct State: ~Copyable {
     var table: InFlightTable
+    var overlaps: OverlapCounter
     let completions: UnsafeMutablePointer<IOCompletion>
     var claim: RequestQueue.Claim?
     var position = 0
@@ -17,14 +18,23 @@ extension ReplayWorker where Engine: ~Copyable {
     var isBusy = false
     var isExhausted = false
 
-    init(slots: Int, order: ReplayOrder) {
+    init(slots: Int, order: ReplayOrder, countsOverlaps: Bool) {
+      overlaps = OverlapCounter(slots: slots, isEnabled: countsOverlaps)
       table = InFlightTable(slots: slots, order: order)
       completions = .allocate(capacity: slots)
+      delayed = .allocate(capacity: slots)
     }
 
-    deinit { completions.deallocate() }
+    deinit {
+      completions.deallocate()
+      delayed.deallocate()
+    }
 
-    /// Requests that are held: in flight, waiting or ready.
+    /// Slots that wait for their thread's think time to pass; only with `--think-time`.
+    let delayed: UnsafeMutablePointer<Int32>
+    var delayedCount = 0
+
+    /// Nothing is in flight or ready.
     var isIdle: Bool { inFlight == 0 && table.readyCount == 0 }
   }
 
@@ -32,15 +42,17 @@ extension ReplayWorker where Engine: ~Copyable {
   private static var longestWait: Int64 { 50_000_000 }
 
   mutating func runInFlight() {
-    var state = State(slots: InFlightTable.slots(iodepth: iodepth, order: control.order), order: control.order)
+    var state = State(
+      slots: InFlightTable.slots(iodepth: iodepth, order: control.order), order: control.order,
+      countsOverlaps: control.writes && iodepth > 1)
     var now = ctrace_monotonic_ns()
     while true {
       now = fill(&state, now: now)
       if Engine.targetKind != .files, control.hasEnded { leave(&state) }
       if state.isIdle {
-        if state.isExhausted { break }
+        if state.isExhausted, state.delayedCount == 0 { break }
         if let due = state.nextDue {
-          now = control.pacer.wait(until: due, from: now)
+          now = rest(until: due, from: now)
         } else if state.isStarved {
           state.claim = queue.claim(claimLimit)
           if let claim = state.claim { state.position = claim.range.lowerBound } else { state.isExhausted = true }
@@ -50,6 +62,19 @@ extension ReplayWorker where Engine: ~Copyable {
       }
       now = collect(&state, now: now)
     }
+    tally.pointee.overlaps = state.overlaps.overlaps
+  }
+
+  /// Waits until a request is due while none is in flight; the engine hears of the time that passes.
+  @inline(__always)
+  private mutating func rest(until due: Int64, from start: Int64) -> Int64 {
+    var now = start
+    while due - now > 2 * Self.longestWait, ctrace_stop_signal() == 0 {
+      engine.idle(now: now)
+      ctrace_sleep_until(now + Self.longestWait)
+      now = ctrace_monotonic_ns()
+    }
+    return control.pacer.wait(until: due, from: now)
   }
 
   /// The engine can do no more: what it holds has completed with errors, what waits for others is not begun.
@@ -70,8 +95,10 @@ extension ReplayWorker where Engine: ~Copyable {
     state.nextDue = nil
     state.isBusy = false
     var queued = false
+    if think.isEnabled { wakeDelayed(&state, now) }
     while state.table.readyCount > 0, state.inFlight < iodepth, !state.isBusy {
       let slot = state.table.takeReady()
+      if think.isEnabled, delay(slot, &state, now) { continue }
       submit(slot, &state, now)
       queued = true
     }
@@ -99,12 +126,43 @@ extension ReplayWorker where Engine: ~Copyable {
       state.position += 1
       let slot = state.table.hold(request, number: number, ordinal: ordinal, due: due)
       if state.table.slots[Int(slot)].waitsFor == 0 {
+        if think.isEnabled, delay(slot, &state, now) { continue }
         submit(slot, &state, now)
         queued = true
       }
     }
     if queued { engine.commit() }
     return now
+  }
+
+  /// Puts a ready slot aside when its thread still thinks.
+  @inline(never)
+  private func delay(_ slot: Int32, _ state: inout State, _ now: Int64) -> Bool {
+    let due = anchor &+ withUnsafePointer(to: &state.table.slots[Int(slot)].request) { think.earliest($0) }
+    guard now < due, ctrace_stop_signal() == 0 else { return false }
+    state.table.slots[Int(slot)].due = due
+    state.delayed[state.delayedCount] = slot
+    state.delayedCount += 1
+    state.nextDue = min(state.nextDue ?? due, due)
+    return true
+  }
+
+  /// Makes the delayed slots ready whose time has come.
+  @inline(never)
+  private func wakeDelayed(_ state: inout State, _ now: Int64) {
+    var kept = 0
+    for i in 0..<state.delayedCount {
+      let slot = state.delayed[i]
+      let due = state.table.slots[Int(slot)].due
+      if due <= now || ctrace_stop_signal() != 0 {
+        state.table.makeReady(slot)
+      } else {
+        state.delayed[kept] = slot
+        kept += 1
+        state.nextDue = min(state.nextDue ?? due, due)
+      }
+    }
+    state.delayedCount = kept
   }
 
   /// Makes `position` point at a request; false when there is none now.
@@ -137,11 +195,15 @@ extension ReplayWorker where Engine: ~Copyable {
   private mutating func submit(_ slot: Int32, _ state: inout State, _ now: Int64) {
     let row = state.table.slots + Int(slot)
     row.pointee.submitted = now
-    let status = withUnsafePointer(to: &row.pointee.request) {
-      engine.queue(operation($0, number: row.pointee.number, slot: Int(slot)), slot: slot)
+    let number = row.pointee.number
+    var next = withUnsafePointer(to: &row.pointee.request) { operation($0, number: number, slot: Int(slot)) }
+    if checks != nil {
+      row.pointee.submitted = beginCheck(&next, row.pointee.request.file, number: number, slot: Int(slot))
     }
+    let status = engine.queue(next, slot: slot)
     if status == .queued {
       noteSubmission(row, now)
+      withUnsafePointer(to: &row.pointee.request) { state.overlaps.begin($0, slot: slot) }
       state.inFlight += 1
     } else if status == .busy {
       state.table.makeReady(slot)
@@ -176,9 +238,11 @@ extension ReplayWorker where Engine: ~Copyable {
     if count > 0 {
       for i in 0..<count {
         state.inFlight -= 1
+        state.overlaps.end(slot: state.completions[i].slot)
+        if state.completions[i].failedAtSubmission { tally.pointee.recordSubmissionError() }
         finish(state.completions[i].slot, state.completions[i].result, time, &state)
       }
-      control.addProgress(UInt64(count))
+      reportProgress(count)
     } else if deadline == 0 {
       ctrace_cpu_relax()
     }
@@ -198,6 +262,8 @@ extension ReplayWorker where Engine: ~Copyable {
         row.pointee.request, number: row.pointee.number, submitted: row.pointee.submitted &- anchor,
         completed: completed &- anchor, result: result)
     }
+    if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
+    if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
     if result < 0, Engine.targetKind != .files { noteFailure() }
   }

@@ -16,6 +16,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let schedule: ReplaySchedule
   let isTimed: Bool
   let tracksInversions: Bool
+  var think: ThinkClock
+  /// What `--verify` needs of each slot; nil without it.
+  let checks: CheckedSlots?
   /// CLOCK_MONOTONIC of the replay's time 0.
   var anchor: Int64 = 0
   /// The next request goes the same way and is due; only with engines that look ahead.
@@ -42,6 +45,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         worker.runOneByOne()
       }
       worker.log?.finish()
+      setup.result.verification = worker.checks?.result
       worker.engine.finish()
       // Some of it is only known after the requests.
       setup.result.conditions = worker.engine.conditions
@@ -55,11 +59,17 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   private init(_ setup: WorkerSetup) throws(TraceError) {
     let control = setup.control
     let slots = Engine.isAsynchronous ? InFlightTable.slots(iodepth: setup.iodepth, order: control.order) : 1
-    buffers = WorkerBuffers(largestBytes: Engine.needsTargets ? control.largestRequestBytes : 0, slots: slots)
+    let verification = Engine.needsTargets ? control.verification : nil
+    checks = verification.map {
+      CheckedSlots(
+        $0, slots: slots, largestBytes: control.largestRequestBytes, isRegistered: control.engineOptions.fixedBuffers)
+    }
+    buffers = WorkerBuffers(
+      largestBytes: Engine.needsTargets ? control.largestRequestBytes : 0, slots: slots, isExclusive: verification != nil)
     var configuration = EngineConfiguration(
       options: control.engineOptions, iodepth: setup.iodepth, slots: slots,
       descriptors: Engine.needsTargets ? control.descriptors : [], readArena: buffers.arena,
-      writeArena: control.payload.memory, largestRequestBytes: control.largestRequestBytes)
+      writeArena: checks?.arena ?? control.payload.memory, largestRequestBytes: control.largestRequestBytes)
     configuration.connection = setup.connection
     engine = try Engine(configuration)
     queue = setup.queue
@@ -72,6 +82,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     schedule = control.schedule
     isTimed = control.isTimed
     tracksInversions = control.tracksInversions
+    think = ThinkClock(isEnabled: control.keepsThinkTime)
   }
 
   deinit { buffers.deallocate() }
@@ -90,7 +101,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         }
         now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
-      control.addProgress(UInt64(claim.range.count))
+      reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
       if ctrace_stop_signal() != 0 || (Engine.looksAhead && control.hasEnded) { break }
     }
@@ -128,9 +139,17 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         due = late
       }
       tally.pointee.recordSubmission(due: due, submitted: submitted &- anchor)
+    } else if think.isEnabled {
+      let earliest = anchor &+ think.earliest(request)
+      if now < earliest {
+        submitted = control.pacer.wait(until: earliest, from: now)
+        if submitted < earliest { return submitted }
+      }
     }
     if tracksInversions { control.noteSubmission(number) }
-    let outcome = engine.queue(operation(request, number: number, slot: 0), slot: 0).rawValue
+    var next = operation(request, number: number, slot: 0)
+    if checks != nil { submitted = beginCheck(&next, request.pointee.file, number: number, slot: 0) }
+    let outcome = engine.queue(next, slot: 0).rawValue
     let completed = ctrace_monotonic_ns()
     tally.pointee.record(
       request, number: number, ordinal: ordinal, due: due, submitted: submitted &- anchor, completed: completed &- anchor,
@@ -139,7 +158,25 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
       log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
     }
     if outcome < 0, Engine.targetKind != .files { noteFailure() }
+    think.finish(request, completed: completed &- anchor)
+    if let checks {
+      checks.end(slot: 0, result: outcome)
+      return ctrace_monotonic_ns()
+    }
     return completed
+  }
+
+  /// For people who watch.
+  @inline(__always)
+  func reportProgress(_ requests: Int) {
+    control.addProgress(UInt64(requests), errors: tally.pointee.takeNewErrors(), lag: tally.pointee.lastLag)
+  }
+
+  /// `--verify`: makes the data of a write, and remembers the request. Returns the time, so that this is no part of its latency.
+  @inline(never)
+  func beginCheck(_ operation: inout IOOperation, _ file: UInt32, number: UInt64, slot: Int) -> Int64 {
+    checks!.begin(&operation, slot: slot, target: destinations[Int(file)].primary, request: number)
+    return ctrace_monotonic_ns()
   }
 
   /// What `--late` makes of a request that is due before now: nil when nothing, its moved due time with `shift`. A dropped one is
@@ -159,7 +196,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   @inline(__always)
   func operation(_ request: UnsafePointer<ReplayRequest>, number: UInt64, slot: Int) -> IOOperation {
     let kind = request.pointee.kind
-    let offset = request.pointee.offsetBytes
+    var offset = request.pointee.offsetBytes
     let length = request.pointee.lengthBytes
     var operation = IOOperation(
       kind: kind, isBlockDevice: false, fileDescriptor: -1, flags: Int32(request.pointee.callFlags), buffer: nil, offsetBytes: offset,
@@ -168,6 +205,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if Engine.looksAhead { operation.isFollowed = isFollowed }
     let file = Int(request.pointee.file)
     let destination = destinations[file]
+    offset = destination.placement.place(offset, length)
+    operation.offsetBytes = offset
     operation.isBlockDevice = destination.isBlockDevice
     operation.fileDescriptor = destination.descriptor
     operation.fileIndex = Int32(truncatingIfNeeded: file * 2)

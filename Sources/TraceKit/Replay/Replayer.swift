@@ -4,13 +4,28 @@ import CTrace
 public final class Replayer {
   /// A moment of a running replay, for people.
   public struct Progress: Sendable {
+    public enum Phase: Sendable {
+      case running
+      /// Scratch files are being filled: bytes done, and all of them.
+      case filling(UInt64, UInt64)
+      /// What was written is being checked: bytes done.
+      case verifying(UInt64)
+    }
+
+    public var phase = Phase.running
     public var requests: UInt64
     public var expectedRequests: UInt64?
     public var elapsedNanoseconds: Int64
+    /// Requests that failed.
+    public var errors: UInt64 = 0
+    /// Lag of one of the latest requests; nil at maximum speed.
+    public var lagNanoseconds: Int64?
   }
 
   public let tracePath: String
-  public let options: ReplayOptions
+  /// What the run goes by; an order that the trace cannot give is replaced before it, and the report says so.
+  public private(set) var options: ReplayOptions
+  private var notes: [String] = []
   private let engine: EngineRegistry.Entry
   private let reader: TraceReader
   private let filter: EventFilter
@@ -26,7 +41,7 @@ public final class Replayer {
     engine = try EngineRegistry.engine(options.engine)
     reader = try TraceReader(path: tracePath)
     filter = EventFilter(options, files: reader.files, epoch: try Self.epoch(reader))
-    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine)
+    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine, options: options)
     schedule = ReplaySchedule(options.order == .depth ? .maximum : options.speed)
     try Self.checkEngine(engine, options)
     let shown = PrintableText.escaped(tracePath)
@@ -79,8 +94,14 @@ public final class Replayer {
     if let reason = engine.unavailability() {
       throw TraceError(.unsupported, "--engine \(engine.name): \(reason); 'trace-replay engines' lists what this machine can run")
     }
+    if options.keepsThinkTime, options.speed.isTimed || !options.order.hasDependencies {
+      throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
+    }
     if let reason = engine.refusal(options.engineOptions) { throw TraceError(.usage, reason) }
     try RemoteTargets.checkTarget(options, engine)
+    if options.verifies, !engine.needsTargets || !engine.capabilities.lastingTarget {
+      throw TraceError(.usage, "--verify: the engine \(engine.name) has nothing that could be read back")
+    }
     if let depth = options.engineOptions.iodepth, depth > 1, !engine.isAsynchronous {
       throw TraceError(
         .usage,
@@ -107,6 +128,10 @@ public final class Replayer {
     if engine.needsTargets {
       let (taken, _, kept) = try takeSurvey()
       store = kept
+      if options.order == .dependencies, taken.requests > 0, taken.recordedLatencies == 0 {
+        options.order = .streams
+        notes.append("the trace has no latencies: the order 'dependencies' is the same as 'streams'")
+      }
       guard taken.largestRequestBytes <= 4 << 30 else {
         throw TraceError(
           .refused,
@@ -114,36 +139,96 @@ public final class Replayer {
         )
       }
       payload = Payload(
-        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), alignmentBytes: engine.writeAlignmentBytes)
+        seed: options.seed, largestBytes: Int(taken.largestRequestBytes), compressiblePercent: options.compressiblePercent)
+      if engine.targetKind == .files {
+        let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
+        targets = try openTargets(plan, taken, payload, progress)
+      } else {
+        remote = try RemoteTargets(options, engine: engine, files: reader.files, survey: taken, workers: workerCount())
+      }
       survey = taken
     }
-    if let taken = survey, engine.targetKind != .files {
-      remote = try RemoteTargets(options, engine: engine, files: reader.files, survey: taken, workers: workerCount())
-    } else if let taken = survey {
-      let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
-      targets = try TargetSet(plan, files: reader.files, survey: taken, options: options.targets, payload: payload)
-    }
+    let cache = try prepareCache(targets)
     let rows = remote?.targets ?? targets?.targets ?? []
     let workers = workerCount()
     let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
     let control = ReplayControl(
-      options: options, pacer: options.speed.isTimed ? Pacer.calibrated() : Pacer(marginNanoseconds: 0), payload: payload,
-      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0), targets: rows,
+      options: options, pacer: options.speed.isTimed || options.keepsThinkTime ? Pacer.calibrated() : Pacer(marginNanoseconds: 0),
+      payload: payload,
+      streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0),
+      writes: (survey?.bytesWritten ?? 0) > 0, targets: rows,
       tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
+    if options.verifies, let targets, let survey {
+      control.verification = try ReplayVerification(
+        stamps: stamps, targets: targets.targets, survey: survey, folder: Self.temporaryFolder)
+    }
     let log = try makeLog()
     var session = ReplaySession(
       engine: engine, options: options, reader: reader, builder: builder, filter: filter, control: control, workers: workers,
       iodepth: iodepth, store: store, survey: survey, expectedRequests: expected, log: log)
     session.connections = remote?.connections ?? []
+    if let targets { options.beforeRun?(targets.targets) }
     let outcome = try session.run(progress: progress)
+    let verification = try check(control.verification, outcome, targets, progress)
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
       tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: rows,
-      notes: remote?.notes ?? targets?.notes ?? [],
+      notes: notes + (remote?.notes ?? targets?.notes ?? []), cache: cache, verification: verification,
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
+  }
+
+  private func openTargets(
+    _ plan: TargetPlan, _ survey: TraceSurvey, _ payload: Payload, _ progress: (Progress) -> Void
+  ) throws(TraceError) -> TargetSet {
+    var targetOptions = options.targets
+    targetOptions.requiresDirect = options.cacheUse == .direct
+    let start = ctrace_monotonic_ns()
+    var shown = start
+    return try TargetSet(
+      plan, files: reader.files, survey: survey, options: targetOptions, payload: payload, stamps: options.verifies ? stamps : nil
+    ) { done, all in
+      let now = ctrace_monotonic_ns()
+      guard now - shown > 100_000_000 else { return }
+      shown = now
+      progress(Progress(phase: .filling(done, all), requests: 0, expectedRequests: nil, elapsedNanoseconds: now - start))
+    }
+  }
+
+  private var stamps: StampedBlock { StampedBlock(seed: options.seed, compressiblePercent: options.compressiblePercent) }
+
+  private static var temporaryFolder: String {
+    getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
+  }
+
+  /// What `--verify` found during the run, and finds on the targets now; nil without it.
+  private func check(
+    _ verification: ReplayVerification?, _ outcome: ReplaySession.Outcome, _ targets: TargetSet?, _ progress: (Progress) -> Void
+  ) throws(TraceError) -> VerificationResult? {
+    guard let verification, let targets else { return nil }
+    var result = VerificationResult()
+    for worker in outcome.results { if let found = worker.verification { result.add(found) } }
+    options.beforeCheck?(targets.targets)
+    let start = ctrace_monotonic_ns()
+    var shown = start
+    try verification.checkTargets(targets.targets, into: &result) { done in
+      let now = ctrace_monotonic_ns()
+      guard now - shown > 100_000_000 else { return }
+      shown = now
+      progress(Progress(phase: .verifying(done), requests: 0, expectedRequests: nil, elapsedNanoseconds: now - start))
+    }
+    return result
+  }
+
+  /// Evicts what is to be evicted. Returns the state of the page cache for the report; nil without targets.
+  private func prepareCache(_ targets: TargetSet?) throws(TraceError) -> String? {
+    guard let targets else { return nil }
+    if options.targets.cold { try TargetCache.evict(targets.targets) }
+    if options.targets.dropsSystemCaches { try TargetCache.dropSystem() }
+    let how = options.targets.dropsSystemCaches ? "dropped, " : options.targets.cold ? "cold, " : ""
+    return how + TargetCache.state(targets.targets)
   }
 
   private func workerCount() -> Int {

@@ -27,8 +27,17 @@ struct RequestBuilder {
   private let unsupported: Set<IOOperation.Kind>
   private let engineName: String
 
-  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry) {
+  /// Flags that requests are made with whatever was recorded, and those that they are not.
+  private let addedFlags: TraceEventFlags
+  private let removedFlags: TraceEventFlags
+
+  init(filter: EventFilter, files: [TraceFile], engine: EngineRegistry.Entry, options: ReplayOptions = ReplayOptions()) {
     self.filter = filter
+    var added: TraceEventFlags = []
+    if options.cacheUse == .direct { added.insert(.direct) }
+    if options.synchronousWrites { added.insert(.requestSync) }
+    addedFlags = added
+    removedFlags = options.cacheUse == .buffered ? [.direct] : []
     unsupported = Set(IOOperation.Kind.allCases).subtracting(engine.capabilities.operations)
     engineName = engine.name
     self.files = files
@@ -81,9 +90,8 @@ struct RequestBuilder {
     if filters, !filter.wants(event.pointee) { return false }
     let code = kinds[Int(event.pointee.operation.rawValue)]
     let file = Int(event.pointee.file)
-    let isPlain = event.pointee.flags.rawValue & TraceEventFlags.buffered.rawValue == 0
     let result = event.pointee.result
-    guard code < Self.notReplayable, file < replayable.count, replayable[file], isPlain, result >= 0 || result == TraceEvent.unknownResult
+    guard code < Self.notReplayable, file < replayable.count, replayable[file], result >= 0 || result == TraceEvent.unknownResult
     else {
       skip(event.pointee)
       return false
@@ -101,14 +109,16 @@ struct RequestBuilder {
       guard let (other, size) = range(event.pointee, kind) else { return false }
       (offset, length) = (UInt64(other), UInt64(size))
     }
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     let start = event.pointee.startNanoseconds
     if issued == 0, !hasStarted { begin(start) }
     let moved = isTransfer && result != TraceEvent.unknownResult ? result : -1
+    let flags = event.pointee.flags.subtracting(removedFlags).union(addedFlags)
     guard
       var made = ReplayRequest(
         startNanoseconds: start &- firstStart &+ loopOffset, offsetBytes: Int64(bitPattern: offset), lengthBytes: Int(length),
         movedBytes: moved, latencyNanoseconds: event.pointee.latencyNanoseconds, file: event.pointee.file,
-        flags: event.pointee.flags, kind: kind, callFlags: Self.callFlags(event.pointee.flags, kind))
+        flags: flags, kind: kind, callFlags: Self.callFlags(flags, kind))
     else {
       count("\(kind.name) with an odd length above 4 GiB")
       return false
@@ -137,8 +147,7 @@ struct RequestBuilder {
     if unsupported.contains(kind) { return count("\(kind.name), which the engine \(engineName) does not do") }
     if file >= replayable.count { return count("\(kind.name) of an unknown file") }
     if !replayable[file] { return count("\(kind.name) on a \(files[file].kind.name)") }
-    if event.result < 0, event.result != TraceEvent.unknownResult { return count("\(kind.name) that failed when recorded") }
-    count("\(kind.name) in a user-space buffer")
+    count("\(kind.name) that failed when recorded")
   }
 
   @inline(__always)

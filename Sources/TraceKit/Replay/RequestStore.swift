@@ -67,7 +67,7 @@ extension TraceSurvey {
       }
     }
     survey.add(output)
-    survey.finish(schedule: schedule, requests: builder.issued)
+    survey.finish(schedule: schedule, requests: builder.issued, recordedLatencies: builder.recordedLatencies)
     if store.nextEvent == nil { store.builder = builder }
     return (survey, builder.notReplayed, store)
   }

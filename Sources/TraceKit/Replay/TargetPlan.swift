@@ -14,6 +14,7 @@ struct TargetPlan {
     var sizeBytes: UInt64 = 0
     var device: UInt64 = 0
     var inode: UInt64 = 0
+    var placement = TargetPlacement()
   }
 
   private(set) var entries: [Entry] = []
@@ -29,29 +30,56 @@ struct TargetPlan {
     self.survey = survey
     self.options = options
     let used = files.indices.filter { survey.files[$0].requests > 0 }
-    for id in used { try choose(id, single: used.count == 1) }
+    for id in used {
+      let placed = entries.count
+      let offset = try choose(id, single: used.count == 1)
+      for i in placed..<entries.count { entries[i].placement = TargetPlacement(offsetBytes: try moved(id, by: offset)) }
+    }
     try refuseReserved()
     try refuseWrites()
-    try checkSizes()
+    try fitSizes()
+    try refuseSharedTruncates()
   }
 
   // MARK: Choosing
 
-  private mutating func choose(_ id: Int, single: Bool) throws(TraceError) {
+  /// - Returns: what is added to the offsets of the file's requests.
+  private mutating func choose(_ id: Int, single: Bool) throws(TraceError) -> UInt64 {
     let file = files[id]
-    if let (recorded, target) = mapping(file.path) {
-      let rest = Array(file.path.dropFirst(recorded.utf8.count))
-      if isFolder(target) {
-        let relative = rest.isEmpty ? lastComponent(file.path) : rest
-        return try place(id, folder: target, relative: relative)
-      }
-      guard rest.isEmpty else {
-        throw TraceError(
-          .refused, "\(PrintableText.escaped(target)): --map \(PrintableText.escaped(recorded)) stands for a folder, the target must be one"
-        )
-      }
-      return try existing(id, target)
+    if let rule = mapping(file.path) {
+      try follow(rule, id)
+      return rule.offsetBytes &+ options.offsetBytes
     }
+    try chooseUnmapped(id, single: single)
+    return options.offsetBytes
+  }
+
+  /// - Throws: when an offset is added that leaves what file offsets can be.
+  private func moved(_ id: Int, by offset: UInt64) throws(TraceError) -> Int64 {
+    let file = survey.files[id]
+    guard offset <= UInt64(Int64.max) - max(file.readEnd, file.writeEnd) else {
+      throw TraceError(.refused, "\(files[id].displayPath): --offset \(offset) moves requests beyond what a file offset can be")
+    }
+    return Int64(offset)
+  }
+
+  private mutating func follow(_ rule: TargetRule, _ id: Int) throws(TraceError) {
+    let (file, recorded, target) = (files[id], rule.recorded, rule.target)
+    let rest = Array(file.path.dropFirst(recorded.utf8.count))
+    if isFolder(target) {
+      let relative = rest.isEmpty ? lastComponent(file.path) : rest
+      return try place(id, folder: target, relative: relative)
+    }
+    guard rest.isEmpty else {
+      throw TraceError(
+        .refused, "\(PrintableText.escaped(target)): --map \(PrintableText.escaped(recorded)) stands for a folder, the target must be one"
+      )
+    }
+    try existing(id, target)
+  }
+
+  private mutating func chooseUnmapped(_ id: Int, single: Bool) throws(TraceError) {
+    let file = files[id]
     guard let target = options.target else {
       if scratchParent == nil { scratchParent = options.scratch ?? environment("TMPDIR") ?? "/tmp" }
       guard isFolder(scratchParent!) else {
@@ -72,7 +100,7 @@ struct TargetPlan {
   }
 
   /// The rule with the longest prefix of whole components.
-  private func mapping(_ path: [UInt8]) -> (recorded: String, target: String)? {
+  private func mapping(_ path: [UInt8]) -> TargetRule? {
     options.map.filter { rule in
       let recorded = Array(rule.recorded.utf8)
       guard path.starts(with: recorded) else { return false }
@@ -169,15 +197,46 @@ struct TargetPlan {
     )
   }
 
-  private func checkSizes() throws(TraceError) {
-    for entry in entries where entry.exists {
+  /// Existing targets that are too small are refused, or get an offset rule that keeps requests inside.
+  private mutating func fitSizes() throws(TraceError) {
+    for i in entries.indices where entries[i].exists {
+      let entry = entries[i]
       let file = survey.files[Int(entry.file)]
-      let needed = entry.isBlockDevice ? max(file.readEnd, file.writeEnd) : file.neededBefore
-      guard entry.sizeBytes < needed else { continue }
-      throw TraceError(
-        .refused,
-        "\(PrintableText.escaped(entry.path)): too small: it has \(ByteCount.text(entry.sizeBytes)), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace"
-      )
+      let span = max(file.readEnd, file.writeEnd)
+      let offset = UInt64(entry.placement.offsetBytes)
+      let needed = options.wrap != .error || entry.isBlockDevice ? span : file.neededBefore
+      guard needed > 0, entry.sizeBytes < needed + offset else { continue }
+      let room = entry.sizeBytes > offset ? entry.sizeBytes - offset : 0
+      let start = "\(PrintableText.escaped(entry.path)): too small: it has \(ByteCount.text(room))"
+      guard options.wrap != .error else {
+        throw TraceError(
+          .refused,
+          "\(start), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace, --wrap modulo and --wrap scale make it fit"
+        )
+      }
+      guard room >= max(1, survey.largestRequestBytes) else {
+        throw TraceError(.refused, "\(start), less than the longest request (\(ByteCount.text(survey.largestRequestBytes)))")
+      }
+      entries[i].placement = TargetPlacement(
+        offsetBytes: entry.placement.offsetBytes, wrap: options.wrap, roomBytes: Int64(clamping: room), spanBytes: Int64(clamping: span))
+    }
+  }
+
+  /// A truncation for one recorded file would cut off what belongs to another.
+  private func refuseSharedTruncates() throws(TraceError) {
+    var first: [String: UInt32] = [:]
+    for entry in entries where entry.exists {
+      let key = "\(entry.device) \(entry.inode)"
+      guard let other = first[key] else {
+        first[key] = entry.file
+        continue
+      }
+      for file in [other, entry.file] where survey.files[Int(file)].truncates {
+        throw TraceError(
+          .refused,
+          "\(PrintableText.escaped(entry.path)): stands for several recorded files, and \(files[Int(file)].displayPath) is truncated in the trace, which would cut off the others"
+        )
+      }
     }
   }
 

@@ -11,19 +11,43 @@ final class TargetSet {
   private let files: [TraceFile]
   private let survey: TraceSurvey
   private let options: TargetOptions
+  /// What files are filled with when verification will read it; otherwise it comes from the payload.
+  private let stamps: StampedBlock?
   private var scratchDescriptor: Int32 = -1
+  private var filledBytes: UInt64 = 0
+  private var bytesToFill: UInt64 = 0
+  /// Existing files and devices that are open: device and inode, and the first target.
+  private var opened: [Identity: Int] = [:]
+  private struct Identity: Hashable {
+    var device: UInt64
+    var inode: UInt64
+  }
+  /// Existing files and devices that some recorded file writes to.
+  private var changed: Set<Identity> = []
 
   /// Opens and prepares every target of `plan`. Files that existed are never truncated.
-  init(_ plan: TargetPlan, files: [TraceFile], survey: TraceSurvey, options: TargetOptions, payload: Payload) throws(TraceError) {
+  /// - Parameter progress: called now and then while files are filled, with the bytes done and all of them.
+  init(
+    _ plan: TargetPlan, files: [TraceFile], survey: TraceSurvey, options: TargetOptions, payload: Payload,
+    stamps: StampedBlock? = nil, progress: (UInt64, UInt64) -> Void = { _, _ in }
+  ) throws(TraceError) {
     self.files = files
     self.survey = survey
     self.options = options
+    self.stamps = stamps
     targets = Array(repeating: ReplayTarget(path: ""), count: files.count)
     Self.raiseDescriptorLimit()
     do {
       try checkSpace(plan)
       if let parent = plan.scratchParent { try makeScratch(in: parent) }
-      for entry in plan.entries { try open(entry, payload) }
+      for entry in plan.entries where entry.exists && survey.files[Int(entry.file)].changes {
+        changed.insert(Identity(device: entry.device, inode: entry.inode))
+      }
+      for entry in plan.entries where !entry.exists {
+        let size = initialSize(Int(entry.file))
+        bytesToFill += min(size, survey.files[Int(entry.file)].readAreas.bytes)
+      }
+      for entry in plan.entries { try open(entry, payload, progress) }
     } catch {
       cleanUp()
       throw error
@@ -101,27 +125,36 @@ final class TargetSet {
     scratchDescriptor = ctrace_open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
   }
 
-  private func open(_ entry: TargetPlan.Entry, _ payload: Payload) throws(TraceError) {
+  private func open(_ entry: TargetPlan.Entry, _ payload: Payload, _ progress: (UInt64, UInt64) -> Void) throws(TraceError) {
     let id = Int(entry.file)
     var target = ReplayTarget(path: entry.path)
     target.isBlockDevice = entry.isBlockDevice
     target.sizeBytes = entry.sizeBytes
     target.bytesToWrite = survey.files[id].bytesToWrite
+    target.placement = entry.placement
+    target.primary = id
     target.requests = survey.files[id].requests
     if entry.exists {
-      target.descriptor = try openExisting(entry)
+      let identity = Identity(device: entry.device, inode: entry.inode)
+      if let first = opened[identity] {
+        target.primary = first
+        target.descriptor = fcntl(targets[first].descriptor, F_DUPFD_CLOEXEC, 0)
+        guard target.descriptor >= 0 else { throw TraceError(path: entry.path, "open it again", errno: errno) }
+      } else {
+        target.descriptor = try openExisting(entry, changes: changed.contains(identity))
+        opened[identity] = id
+      }
     } else if let below = entry.below {
       target.isNew = true
       target.path = below.folder.isEmpty ? "\(scratchFolder!)/\(below.relative)" : entry.path
       target.descriptor = try create(below)
     }
     targets[id] = target
-    if target.isNew { try prepare(id, payload) }
-    if survey.files[id].flags.contains(.direct) { openDirect(id) }
+    if target.isNew { try prepare(id, payload, progress) }
+    if survey.files[id].flags.contains(.direct) { try openDirect(id) }
   }
 
-  private func openExisting(_ entry: TargetPlan.Entry) throws(TraceError) -> Int32 {
-    let changes = survey.files[Int(entry.file)].changes
+  private func openExisting(_ entry: TargetPlan.Entry, changes: Bool) throws(TraceError) -> Int32 {
     var flags = (changes ? O_RDWR : O_RDONLY) | O_CLOEXEC
     if entry.isBlockDevice, changes { flags |= O_EXCL }
     let descriptor: Int32
@@ -163,39 +196,61 @@ final class TargetSet {
   }
 
   /// A second descriptor with O_DIRECT, as recorded; a filesystem that has none is noted.
-  private func openDirect(_ id: Int) {
+  private func openDirect(_ id: Int) throws(TraceError) {
     let flags = fcntl(targets[id].descriptor, F_GETFL) & O_ACCMODE
     let path = "/proc/self/fd/\(targets[id].descriptor)"
     targets[id].directDescriptor = ctrace_open(path, flags | CTRACE_O_DIRECT | O_CLOEXEC, 0)
-    if targets[id].directDescriptor < 0 {
-      let note = "O_DIRECT was recorded, but a target's filesystem does not take it: those requests go through the page cache"
-      if !notes.contains(note) { notes.append(note) }
+    let alignment = targets[id].directDescriptor < 0 ? 0 : ctrace_direct_alignment(targets[id].directDescriptor)
+    if alignment > 0 {
+      targets[id].directAlignmentBytes = alignment
+      let bits = survey.files[id].directBits | UInt64(targets[id].placement.offsetBytes)
+      if bits & UInt64(alignment - 1) != 0 {
+        add(
+          "some requests with O_DIRECT are not multiples of the targets' block size of \(alignment) bytes: those go through the page cache")
+      }
+      return
     }
+    if options.requiresDirect {
+      throw TraceError(
+        .refused, "\(PrintableText.escaped(targets[id].path)): its filesystem takes no O_DIRECT; without --direct it is cached")
+    }
+    add("O_DIRECT was recorded, but a target's filesystem does not take it: those requests go through the page cache")
   }
+
+  private func add(_ note: String) { if !notes.contains(note) { notes.append(note) } }
 
   // MARK: Filling
 
   /// Gives a new file its size, and data where it will be read before it is written: holes would read too fast.
-  private func prepare(_ id: Int, _ payload: Payload) throws(TraceError) {
-    let size = initialSize(id)
-    guard size > 0 else { return }
+  private func prepare(_ id: Int, _ payload: Payload, _ progress: (UInt64, UInt64) -> Void) throws(TraceError) {
+    let start = UInt64(targets[id].placement.offsetBytes)
+    guard initialSize(id) > 0 else { return }
+    let size = initialSize(id) + start
     let target = targets[id]
     guard size <= UInt64(Int64.max), ftruncate(target.descriptor, off_t(size)) == 0 else {
       throw TraceError(path: target.path, "give it \(ByteCount.text(size))", errno: errno)
     }
     targets[id].sizeBytes = size
     let areas = survey.files[id].readAreas
-    for start in areas.offsets {
-      var offset = start
-      let end = min(start + areas.chunkBytes, size)
+    let stamped = UnsafeMutableRawPointer.allocate(byteCount: stamps == nil ? 1 : 1 << 20, alignment: 4096)
+    defer { stamped.deallocate() }
+    for area in areas.offsets {
+      var offset = area + start
+      let end = min(area + start + areas.chunkBytes, size)
       while offset < end {
         let count = Int(min(end - offset, 1 << 20))
-        let memory = payload.slice(file: UInt32(id), offset: Int64(offset), sequence: UInt64.max)
+        var memory = payload.slice(file: UInt32(id), offset: Int64(offset), sequence: UInt64.max)
+        if let stamps {
+          memory = stamped
+          stamps.fill(memory, target: id, offset: Int64(offset), length: count, request: StampedBlock.filling)
+        }
         let written = pwrite(target.descriptor, memory, count, off_t(offset))
         if written < 0, errno == EINTR { continue }
         guard written > 0 else { throw TraceError(path: target.path, "fill it", errno: errno) }
         offset += UInt64(written)
+        filledBytes += UInt64(written)
       }
+      progress(filledBytes, bytesToFill)
       if ctrace_stop_signal() != 0 { throw TraceError(.refused, "stopped while scratch files were being filled; nothing was replayed") }
     }
     // Write-back of the filling must not run into the replay.

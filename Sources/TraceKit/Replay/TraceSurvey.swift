@@ -33,6 +33,12 @@ public struct TraceSurvey: Sendable {
 
     var bytes: UInt64 { words.reduce(0) { $0 + UInt64($1.nonzeroBitCount) } * chunkBytes }
 
+    /// Whether the chunk of a byte is marked.
+    func contains(_ offset: UInt64) -> Bool {
+      let chunk = offset / chunkBytes
+      return chunk >> 6 < UInt64(words.count) && words[Int(chunk >> 6)] >> (chunk & 63) & 1 != 0
+    }
+
     /// Byte offsets of the marked chunks.
     var offsets: [UInt64] {
       (0..<words.count * 64).filter { words[$0 >> 6] >> UInt64($0 & 63) & 1 != 0 }.map { UInt64($0) * chunkBytes }
@@ -53,6 +59,10 @@ public struct TraceSurvey: Sendable {
     var readAreas = Areas()
     var writeAreas = Areas()
     var flags: TraceEventFlags = []
+    /// It is truncated, or extended, to a size.
+    var truncates = false
+    /// Offsets and lengths of the requests with O_DIRECT, all bits together: the low ones tell their alignment.
+    var directBits: UInt64 = 0
   }
 
   var files: [File]
@@ -65,6 +75,8 @@ public struct TraceSurvey: Sendable {
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
   public private(set) var durationNanoseconds: Int64 = 0
+  /// Requests whose latency is known.
+  public private(set) var recordedLatencies: UInt64 = 0
   /// Recorded time from the first to the last request.
   public private(set) var recordedNanoseconds: Int64 = 0
 
@@ -83,8 +95,11 @@ public struct TraceSurvey: Sendable {
   }
 
   /// Ends the survey.
-  /// - Parameter requests: number of all requests that were made.
-  mutating func finish(schedule: ReplaySchedule, requests: UInt64) {
+  /// - Parameters:
+  ///   - requests: number of all requests that were made.
+  ///   - recordedLatencies: of how many the latency is known.
+  mutating func finish(schedule: ReplaySchedule, requests: UInt64, recordedLatencies: UInt64) {
+    self.recordedLatencies = recordedLatencies
     guard requests > 0 else { return }
     // The first request is due at 0, and the schedule is monotonic.
     durationNanoseconds = schedule.due(startNanoseconds: recordedNanoseconds, ordinal: requests - 1)
@@ -118,9 +133,11 @@ public struct TraceSurvey: Sendable {
       file.writeAreas.mark(offset, length)
     case .truncate, .discard, .allocate:
       file.changes = true
+      if request.kind == .truncate { file.truncates = true }
     case .fsync, .fdatasync, .syncFileRange: break
     }
     file.requests += 1
     file.flags.formUnion(request.flags)
+    if request.flags.contains(.direct), request.kind == .read || request.kind == .write { file.directBits |= offset | length }
   }
 }

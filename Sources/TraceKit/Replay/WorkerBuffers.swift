@@ -9,11 +9,13 @@ struct WorkerBuffers {
   /// The pieces.
   let arena: UnsafeMutableRawBufferPointer
 
-  /// - Parameter largestBytes: the longest read; 0 when there are none.
-  init(largestBytes: Int, slots: Int) {
+  /// - Parameters:
+  ///   - largestBytes: the longest request; 0 when there are none.
+  ///   - isExclusive: no two requests share memory, however long they are.
+  init(largestBytes: Int, slots: Int, isExclusive: Bool = false) {
     let page = 4096
     let rounded = (max(largestBytes, 1) + page - 1) / page * page
-    pieceBytes = slots == 1 ? rounded : min(rounded, Self.maximumPieceBytes)
+    pieceBytes = slots == 1 || isExclusive ? rounded : min(rounded, Self.maximumPieceBytes)
     arena = largestBytes == 0 ? UnsafeMutableRawBufferPointer(start: nil, count: 0) : Self.map(pieceBytes * slots)
     large = rounded > pieceBytes ? Self.map(rounded) : UnsafeMutableRawBufferPointer(start: nil, count: 0)
   }

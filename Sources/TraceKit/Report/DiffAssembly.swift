@@ -68,7 +68,7 @@ struct DiffAssembly {
     let (valuesA, valuesB) = (a.compactMap { $0.quantile(q) }, b.compactMap { $0.quantile(q) })
     let (meanA, meanB) = (Self.geometricMean(valuesA), Self.geometricMean(valuesB))
     var row = ReportDiff.Quantile(
-      quantile: key, share: q, aNanoseconds: meanA.map { Int64($0.rounded()) }, bNanoseconds: meanB.map { Int64($0.rounded()) },
+      quantile: key, share: q, aNanoseconds: meanA.map { Int64(bounded: $0) }, bNanoseconds: meanB.map { Int64(bounded: $0) },
       ratio: nil, interval: nil, verdict: .insufficient, reason: nil)
     if let meanA, let meanB, meanA > 0 { row.ratio = meanB / meanA }
     let requests = (a + b).map(\.count).min() ?? 0

@@ -60,6 +60,9 @@ public struct DiffOperands {
     return "\(first) and \(paths.count - 1) more"
   }
 
+  /// The first report of each side, for pictures; nil for sides without one.
+  public var firstReports: (a: ReplayReport?, b: ReplayReport?) { (a.reports.first?.report, b.reports.first?.report) }
+
   /// Compares the runs, and request with request where both sides have traces.
   /// - Throws: `.refused` when they are not comparable; when a trace can't be read.
   public func compare(_ options: DiffOptions) throws(TraceError) -> ReportDiff {

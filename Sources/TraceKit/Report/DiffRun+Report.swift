@@ -45,7 +45,7 @@ extension DiffRun {
     let seconds = Double(max(1, run.elapsedNanoseconds)) / 1e9
     return [
       "requests": Double(run.requests), "iops": Double(run.requests) / seconds,
-      "bytes_per_second": Double(run.bytesRead + run.bytesWritten) / seconds, "elapsed_ns": Double(run.elapsedNanoseconds),
+      "bytes_per_second": (Double(run.bytesRead) + Double(run.bytesWritten)) / seconds, "elapsed_ns": Double(run.elapsedNanoseconds),
       "bytes_read": Double(run.bytesRead), "bytes_written": Double(run.bytesWritten),
       "cpu_ns_per_request": Double(run.cpuNanoseconds) / Double(max(1, run.requests)), "errors": Double(run.errors),
       "short_transfers": Double(run.shortTransfers),

@@ -48,7 +48,10 @@ public struct LatencySummary: Codable, Hashable, Sendable {
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
-    let stored = try container.decode(Buckets.self, forKey: .histogram)
+    var stored = try container.decode(Buckets.self, forKey: .histogram)
+    if let arrays = decoder.userInfo[BucketArrays.key] as? [[UInt64]], let place = stored.buckets.first, place < arrays.count {
+      stored.buckets = arrays[Int(place)]
+    }
     func broken(_ reason: String) -> DecodingError { .dataCorruptedError(forKey: .histogram, in: container, debugDescription: reason) }
     guard stored.buckets.count % 2 == 0 else { throw broken("buckets and counts don't pair up") }
     let pairs = stride(from: 0, to: stored.buckets.count, by: 2).map {

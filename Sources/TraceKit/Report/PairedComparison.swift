@@ -135,7 +135,7 @@ struct PairedComparison {
           request: row.request.number, operation: row.request.kind.name,
           file: file < table.count ? table[file].displayPath : "(unknown file)", offsetBytes: row.event.offsetIfKnown,
           sizeBytes: row.event.sizeIfKnown, atNanoseconds: row.event.startNanoseconds &- groups.start,
-          aNanoseconds: Int64(row.a.rounded()), bNanoseconds: Int64(row.b.rounded()))
+          aNanoseconds: Int64(bounded: row.a), bNanoseconds: Int64(bounded: row.b))
       }, onlyA: groups.onlyA, onlyB: onlyB)
   }
 

@@ -77,6 +77,8 @@ extension ReplayReport {
     public var bytesWritten: UInt64
     /// Requests that failed.
     public var errors: UInt64
+    /// Those of them that the kernel refused to take; nil in reports of versions that did not count them apart.
+    public var submissionErrors: UInt64?
     /// Transfers that moved fewer bytes than the recorded ones.
     public var shortTransfers: UInt64
     /// Requests skipped by `--late drop`.
@@ -96,6 +98,7 @@ extension ReplayReport {
       case bytesRead = "bytes_read"
       case bytesWritten = "bytes_written"
       case errors
+      case submissionErrors = "submission_errors"
       case shortTransfers = "short_transfers"
       case dropped
       case shiftNanoseconds = "shift_ns"

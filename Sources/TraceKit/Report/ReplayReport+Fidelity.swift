@@ -19,6 +19,9 @@ extension ReplayReport {
     public var lateShare: Double?
     /// Requests that were submitted after one with a later number.
     public var orderInversions: UInt64
+    /// Requests that were submitted while one on the same bytes was in flight, one of the two a write; null in reports of versions that
+    /// did not count them.
+    public var overlappingRequests: UInt64?
     /// Mean difference between replayed and due time since the worker's previous request, as a share of the mean due gap; null
     /// at maximum speed.
     public var interarrivalError: Double?
@@ -37,6 +40,7 @@ extension ReplayReport {
       case lagBudgetNanoseconds = "lag_budget_ns"
       case lateShare = "late_share"
       case orderInversions = "order_inversions"
+      case overlappingRequests = "overlapping_requests"
       case interarrivalError = "interarrival_error"
       case recordedRequests = "recorded_requests"
       case issuedRequests = "issued_requests"
@@ -52,6 +56,7 @@ extension ReplayReport {
       try container.encode(lagBudgetNanoseconds, forKey: .lagBudgetNanoseconds)
       try container.encode(lateShare, forKey: .lateShare)
       try container.encode(orderInversions, forKey: .orderInversions)
+      try container.encode(overlappingRequests, forKey: .overlappingRequests)
       try container.encode(interarrivalError, forKey: .interarrivalError)
       try container.encode(recordedRequests, forKey: .recordedRequests)
       try container.encode(issuedRequests, forKey: .issuedRequests)

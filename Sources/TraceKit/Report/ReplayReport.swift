@@ -50,8 +50,13 @@ public struct ReplayReport: Codable, Sendable {
   public var recordedIntervals: [RecordedInterval]?
   /// Width of the recorded intervals in nanoseconds of recorded time.
   public var recordedIntervalNanoseconds: Int64?
+  /// Latencies as they were recorded, of the requests that were replayed; nil when none was recorded, or before schema 1.1.
+  public var recordedLatency: LatencySummary?
   /// Which parts of the files were accessed when; nil when there was nothing to count, or before schema 1.1.
   public var offsetMap: OffsetGrid?
+
+  /// What `--verify` found; nil without it.
+  public var verification: Verification?
 
   enum CodingKeys: String, CodingKey {
     case schema, tool
@@ -66,6 +71,8 @@ public struct ReplayReport: Codable, Sendable {
     case worstRequests = "worst_requests"
     case recordedIntervals = "recorded_intervals"
     case recordedIntervalNanoseconds = "recorded_interval_ns"
+    case recordedLatency = "recorded_latency"
     case offsetMap = "offset_map"
+    case verification
   }
 }

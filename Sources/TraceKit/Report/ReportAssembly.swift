@@ -10,6 +10,10 @@ struct ReportAssembly {
   let outcome: ReplaySession.Outcome
   let targets: [ReplayTarget]
   let notes: [String]
+  /// State of the page cache before the run; nil without targets.
+  let cache: String?
+  /// What `--verify` found; nil without it.
+  let verification: VerificationResult?
   let workers: Int
   let iodepth: Int
   let expectedRequests: UInt64?
@@ -28,10 +32,13 @@ struct ReportAssembly {
       fidelity: fidelity(operations), targets: targetRows(), targetCount: targets.count { $0.requests > 0 }, notes: notes,
       host: HostFacts.current(), options: optionRows())
     report.worstRequests = worstRequests()
+    report.verification = verification.map(verificationRow)
     outcome.producer.withPicture { picture in
       report.offsetMap = ReplayReport.OffsetGrid(picture.offsets)
       report.recordedIntervals = ReplayReport.RecordedInterval.rows(picture.series)
       report.recordedIntervalNanoseconds = picture.series.intervalNanoseconds
+      let latency = picture.series.latency
+      if latency.count > 0 { report.recordedLatency = LatencySummary(latency) }
     }
     return report
   }
@@ -46,6 +53,18 @@ struct ReportAssembly {
         lagNanoseconds: options.speed.isTimed && options.order != .depth ? row.lag : nil, serviceNanoseconds: row.service,
         result: row.result)
     }
+  }
+
+  private func verificationRow(_ result: VerificationResult) -> ReplayReport.Verification {
+    ReplayReport.Verification(
+      readBlocksChecked: result.readBlocksChecked, readBlocksNotChecked: result.readBlocksNotChecked,
+      readBlocksCorrupt: result.readBlocksCorrupt, blocksChecked: result.blocksChecked, blocksAmbiguous: result.blocksAmbiguous,
+      blocksCorrupt: result.blocksCorrupt,
+      findings: result.findings.map { finding in
+        ReplayReport.Verification.Finding(
+          target: PrintableText.escaped(targets[finding.target].path), offsetBytes: UInt64(finding.offsetBytes),
+          duringRun: finding.duringRun, message: finding.text)
+      })
   }
 
   private func trace() -> ReplayReport.Trace {
@@ -65,6 +84,7 @@ struct ReportAssembly {
       iodepth: workers * iodepth, filter: filterText(), loops: options.loops, elapsedNanoseconds: outcome.elapsedNanoseconds,
       cpuNanoseconds: outcome.cpuNanoseconds, requests: requests, iops: (Double(requests) / seconds * 10).rounded() / 10,
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
+      submissionErrors: outcome.results.reduce(0) { $0 + $1.submissionErrors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
       shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0 || outcome.endedEarly,
       failure: outcome.failure)
@@ -223,6 +243,7 @@ struct ReportAssembly {
     return ReplayReport.Fidelity(
       verdict: !isTimed ? .notApplicable : reasons.isEmpty ? .faithful : .degraded, reasons: reasons,
       lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, orderInversions: outcome.inversions,
+      overlappingRequests: outcome.results.reduce(0) { $0 + $1.overlaps },
       interarrivalError: isTimed && gaps > 0 && dueSpan > 0 ? errorSum / dueSpan : nil, recordedRequests: wanted, issuedRequests: issued,
       recordedInFlight: recordedLatencies > 0 && recordedSpan > 0 ? recordedSum / recordedSpan : nil,
       replayedInFlight: outcome.elapsedNanoseconds > 0 ? serviceSum / Double(outcome.elapsedNanoseconds) : 0, notReplayed: notReplayed)
@@ -252,7 +273,17 @@ struct ReportAssembly {
       rows.merge(result.conditions) { $0 == $1 ? $0 : "\($0), \($1)" }
     }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
+    if options.keepsThinkTime { rows["think-time"] = "kept" }
+    if options.division != .threads { rows["by"] = options.division.rawValue }
+    if !options.cpus.isEmpty { rows["cpus"] = options.cpus.map(String.init).joined(separator: ",") }
     if options.targets.allowWrites { rows["allow-writes"] = "yes" }
+    if options.verifies { rows["verify"] = "yes" }
+    if let cache { rows["cache"] = cache }
+    if options.cacheUse != .recorded { rows["o-direct"] = options.cacheUse == .direct ? "all (--direct)" : "none (--buffered)" }
+    if options.synchronousWrites { rows["writes"] = "synchronous (--sync)" }
+    if options.compressiblePercent > 0 { rows["compressible"] = "\(options.compressiblePercent) %" }
+    if options.targets.offsetBytes > 0 { rows["offset"] = String(options.targets.offsetBytes) }
+    if options.targets.wrap != .error { rows["wrap"] = options.targets.wrap.rawValue }
     return rows
   }
 }

@@ -30,7 +30,7 @@ extension ReportDiff {
       table.add([
         name, String(group.requests), percent(group.medianChange), "\(percent(group.change10)) … \(percent(group.change90))",
         Decimal.text(group.shareSlower * 100, digits: 1) + " %",
-        DurationText.text(Int64(max(-9e18, min(9e18, group.lostNanoseconds)))),
+        DurationText.text(Int64(bounded: group.lostNanoseconds)),
       ])
     }
     add("all", paired.all)

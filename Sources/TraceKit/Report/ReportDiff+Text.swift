@@ -58,7 +58,7 @@ extension ReportDiff {
   static func figure(_ name: String, _ value: Double?) -> String {
     guard let value else { return "—" }
     if name.hasPrefix("bytes") { return ByteCount.text(UInt64(max(0, min(value, 9e18)))) }
-    if name.contains("_ns") { return DurationText.text(Int64(max(-9e18, min(value, 9e18)))) }
+    if name.contains("_ns") { return DurationText.text(Int64(bounded: value)) }
     return Decimal.text(value, digits: 0)
   }
 
@@ -77,7 +77,7 @@ extension ReportDiff {
     var text = table.render(indent: "")
     if let distance = latency.wassersteinNanoseconds, let share = latency.wassersteinShare {
       text +=
-        "mean distance of the distributions \(DurationText.text(Int64(distance))), \(Decimal.text(share * 100, digits: 1)) % of A's mean\n"
+        "mean distance of the distributions \(DurationText.text(Int64(bounded: distance))), \(Decimal.text(share * 100, digits: 1)) % of A's mean\n"
     }
     return text
   }

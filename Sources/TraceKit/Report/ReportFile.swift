@@ -58,31 +58,94 @@ public enum ReportFile {
     guard file.sizeBytes <= UInt64(maximumBytes) else {
       throw TraceError(.invalidInput, "\(shown): \(ByteCount.text(file.sizeBytes)) is too long for a report")
     }
-    let data = Data(try file.bytes(Int(file.sizeBytes), at: 0))
-    struct Head: Decodable { var schema: ReplayReport.Schema? }
-    guard let head = try? JSONDecoder().decode(Head.self, from: data), let schema = head.schema else {
-      throw TraceError(.invalidInput, "\(shown): not a report of trace-replay (run it with --json to make one)")
+    let bytes = try file.bytes(Int(file.sizeBytes), at: 0)
+    try checkShape(bytes, shown)
+    do {
+      let decoder = JSONDecoder()
+      let arrays = BucketArrays(bytes)
+      decoder.userInfo[BucketArrays.key] = arrays?.arrays
+      let report = try decoder.decode(ReplayReport.self, from: arrays.map { Data($0.shortened) } ?? Data(bytes))
+      try checkSchema(report.schema, shown)
+      return report
+    } catch let error as TraceError { throw error } catch {
+      // Only what can't be read is looked at twice, to say why.
+      let head: Head
+      do { head = try JSONDecoder().decode(Head.self, from: Data(bytes)) } catch {
+        if let place = nonNumber(bytes) {
+          throw TraceError(.invalidInput, "\(shown): not valid JSON: at byte \(place) a value that is no number (NaN or infinite)")
+        }
+        throw TraceError(.invalidInput, "\(shown): not valid JSON, so no report: \(Self.explain(error))")
+      }
+      guard let schema = head.schema else {
+        throw TraceError(.invalidInput, "\(shown): JSON, but not a report of trace-replay (run it with --json to make one)")
+      }
+      try checkSchema(schema, shown)
+      throw TraceError(.invalidInput, "\(shown): a broken report: \(Self.explain(error))")
     }
+  }
+
+  private struct Head: Decodable {
+    var schema: ReplayReport.Schema?
+    enum CodingKeys: CodingKey { case schema }
+    init(from decoder: any Decoder) throws {
+      // A document that is an array or has another schema entry is no report, but valid JSON.
+      schema = try? decoder.container(keyedBy: CodingKeys.self).decode(ReplayReport.Schema.self, forKey: .schema)
+    }
+  }
+
+  /// What can be said without a parser: empty, no JSON object at all, cut off.
+  private static func checkShape(_ bytes: [UInt8], _ shown: String) throws(TraceError) {
+    func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 }
+    guard let first = bytes.first(where: { !isBlank($0) }), let last = bytes.last(where: { !isBlank($0) }) else {
+      throw TraceError(.invalidInput, "\(shown): empty, not a report")
+    }
+    guard first == 0x7B || first == 0x5B else {
+      throw TraceError(.invalidInput, "\(shown): not a report: it is neither JSON nor a trace")
+    }
+    guard last == 0x7D || last == 0x5D else {
+      throw TraceError(.invalidInput, "\(shown): cut off: \(bytes.count) bytes of JSON without an end")
+    }
+  }
+
+  /// The first bare NaN, Infinity or -Infinity after a colon, comma or bracket; quoted text is passed over.
+  private static func nonNumber(_ bytes: [UInt8]) -> Int? {
+    var (isQuoted, isEscaped) = (false, false)
+    for (i, byte) in bytes.enumerated() {
+      if isQuoted {
+        if isEscaped { isEscaped = false } else if byte == 0x5C { isEscaped = true } else if byte == 0x22 { isQuoted = false }
+      } else if byte == 0x22 {
+        isQuoted = true
+      } else if [0x4E, 0x6E, 0x49, 0x69].contains(byte) {
+        let word = bytes[i...].prefix(3).map { $0 | 0x20 }
+        if word == Array("nan".utf8) || word == Array("inf".utf8) { return i }
+      }
+    }
+    return nil
+  }
+
+  private static func checkSchema(_ schema: ReplayReport.Schema, _ shown: String) throws(TraceError) {
     guard schema.name == ReplayReport.schemaName else {
-      throw TraceError(.invalidInput, "\(shown): a \(PrintableText.escaped(schema.name)), not a report of a replay")
+      throw TraceError(
+        .invalidInput, "\(shown): its schema is '\(PrintableText.escaped(schema.name))', not that of a report of a replay")
     }
     guard schema.version.split(separator: ".").first == ReplayReport.schemaVersion.split(separator: ".").first else {
       throw TraceError(
         .unsupported, "\(shown): schema version \(PrintableText.escaped(schema.version)); this version reads \(ReplayReport.schemaVersion)")
     }
-    do { return try JSONDecoder().decode(ReplayReport.self, from: data) } catch {
-      throw TraceError(.invalidInput, "\(shown): a broken report: \(Self.explain(error))")
-    }
   }
 
   private static func explain(_ error: any Error) -> String {
-    func place(_ context: DecodingError.Context) -> String { context.codingPath.map(\.stringValue).joined(separator: ".") }
+    func place(_ context: DecodingError.Context) -> String {
+      PrintableText.escaped(context.codingPath.map(\.stringValue).joined(separator: "."))
+    }
     switch error as? DecodingError {
     case .keyNotFound(let key, let context):
       return "'\(([place(context), key.stringValue].filter { !$0.isEmpty }).joined(separator: "."))' is missing"
     case .typeMismatch(_, let context), .valueNotFound(_, let context): return "'\(place(context))' is of the wrong type"
-    case .dataCorrupted(let context): return "'\(place(context))': \(context.debugDescription)"
-    default: return "\(error)"
+    case .dataCorrupted(let context):
+      let reason = context.underlyingError.map { " (\($0))" } ?? ""
+      return PrintableText.escaped("\(place(context).isEmpty ? "" : "'\(place(context))': ")\(context.debugDescription)\(reason)")
+    default: return PrintableText.escaped("\(error)")
     }
   }
 }

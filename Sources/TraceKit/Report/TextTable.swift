@@ -6,10 +6,15 @@ struct TextTable {
 
   var isEmpty: Bool { rows.isEmpty }
 
-  func render(indent: String = "  ") -> String {
-    let columns = rows.map(\.count).max() ?? 0
-    let widths = (0..<columns).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
-    return rows.map { row in
+  /// The table as lines.
+  /// - Parameters:
+  ///   - maximumWidth: where the table would be wider, columns are left out.
+  ///   - expendable: headers of the columns that may be left out, the first one first.
+  func render(indent: String = "  ", maximumWidth: Int = .max, expendable: [String] = []) -> String {
+    var table = self
+    for name in expendable where table.width + indent.count > maximumWidth { table.removeColumn(name) }
+    let widths = table.widths
+    return table.rows.map { row in
       var line = indent
       for (i, cell) in row.enumerated() {
         let padding = String(repeating: " ", count: widths[i] - cell.count)
@@ -18,5 +23,16 @@ struct TextTable {
       while line.last == " " { line.removeLast() }
       return line + "\n"
     }.joined()
+  }
+
+  private var widths: [Int] {
+    (0..<(rows.map(\.count).max() ?? 0)).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+  }
+
+  private var width: Int { widths.reduce(0) { $0 + $1 + 2 } - 2 }
+
+  private mutating func removeColumn(_ name: String) {
+    guard let column = rows.first?.firstIndex(of: name) else { return }
+    for i in rows.indices where rows[i].count > column { rows[i].remove(at: column) }
   }
 }

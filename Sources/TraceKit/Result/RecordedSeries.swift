@@ -29,6 +29,7 @@ struct RecordedSeries: ~Copyable {
   private var slot: UnsafeMutablePointer<Interval>
   private var slotStart: Int64 = 0
   private var slotEnd: Int64 = 0
+  private var latencies = RawHistogram()
 
   init() {
     slots = .allocate(capacity: Self.maximumIntervals)
@@ -36,7 +37,10 @@ struct RecordedSeries: ~Copyable {
     slot = slots
   }
 
-  deinit { slots.deallocate() }
+  deinit {
+    slots.deallocate()
+    latencies.deallocate()
+  }
 
   /// Counts one request.
   /// - Parameters:
@@ -53,6 +57,7 @@ struct RecordedSeries: ~Copyable {
     if latencyNanoseconds >= 0 {
       slot.pointee.latencyNanoseconds &+= UInt64(latencyNanoseconds)
       slot.pointee.latencies &+= 1
+      latencies.record(latencyNanoseconds)
     }
   }
 
@@ -76,13 +81,8 @@ struct RecordedSeries: ~Copyable {
     slotEnd = slotStart
   }
 
-  /// Adds another series over the same recorded time.
-  mutating func merge(_ other: borrowing RecordedSeries) {
-    while intervalNanoseconds < other.intervalNanoseconds { widen() }
-    let ratio = Int(intervalNanoseconds / other.intervalNanoseconds)
-    for i in 0..<other.count { slots[i / ratio] = slots[i / ratio] + other.slots[i] }
-    count = max(count, (other.count + ratio - 1) / ratio)
-  }
+  /// The latencies that were recorded; empty when none was.
+  var latency: LatencyHistogram { latencies.histogram }
 
   /// The intervals from time 0 to the last request.
   var intervals: [Interval] { (0..<count).map { slots[$0] } }

@@ -40,11 +40,19 @@ struct WorkerTally {
   private(set) var intervals: UnsafeMutablePointer<Interval>
   private var interval: UnsafeMutablePointer<Interval>
   private var intervalEnd: Int64 = 0
-  private(set) var intervalNanoseconds: Int64 = 1_000_000_000
+  /// Fine at first, so that short runs have a course as well; the width doubles whenever the intervals run out.
+  private(set) var intervalNanoseconds: Int64 = 1_000_000
   private(set) var errors: [ErrorKey: UInt64] = [:]
   private(set) var lateRequests: UInt64 = 0
   private(set) var dropped: UInt64 = 0
+  /// Requests submitted while another one on the same bytes was in flight in this worker, one of the two a write.
+  var overlaps: UInt64 = 0
+  /// Failed requests that the kernel refused to take, which were not begun.
+  private(set) var submissionErrors: UInt64 = 0
   private(set) var lastCompletion: Int64 = 0
+  /// Lag of the latest request.
+  private(set) var lastLag: Int64 = 0
+  private var newErrors: UInt64 = 0
   private var lastSubmitted: Int64 = .min
   private var lastDue: Int64 = 0
   private(set) var interarrivalErrorSum: Int64 = 0
@@ -132,6 +140,7 @@ struct WorkerTally {
       if result < request.pointee.expectedBytes { counters[slot].shortTransfers &+= 1 }
     }
     if lag > lagBudget { lateRequests &+= 1 }
+    lastLag = lag
     lastCompletion = completed
   }
 
@@ -192,9 +201,22 @@ struct WorkerTally {
   private mutating func recordError(_ kind: IOOperation.Kind, _ code: Int32, _ slot: Int) {
     errors[ErrorKey(kind: kind, code: code), default: 0] += 1
     counters[slot].errors += 1
+    newErrors += 1
+  }
+
+  /// Failed requests since the last call.
+  @inline(__always)
+  mutating func takeNewErrors() -> UInt64 {
+    let count = newErrors
+    newErrors = 0
+    return count
   }
 
   mutating func recordDrop() { dropped += 1 }
+
+  /// Counts a failed request as one that failed at submission; `record` counts it as well.
+  @inline(never)
+  mutating func recordSubmissionError() { submissionErrors += 1 }
 
   @inline(never)
   private mutating func openWindow(_ ordinal: UInt64) {
@@ -266,6 +288,8 @@ final class WorkerResult: @unchecked Sendable {
   let tally: UnsafeMutablePointer<WorkerTally>
   /// What the engine said of itself.
   var conditions: [String: String] = [:]
+  /// What `--verify` found during the run; nil without it.
+  var verification: VerificationResult?
 
   init(_ initial: WorkerTally) {
     tally = .allocate(capacity: 1)

@@ -1,16 +1,46 @@
-/// Numbers of bytes for people, in IEC units.
+/// Numbers of bytes for people, in IEC units unless SI units are asked for.
 public enum ByteCount {
-  /// `512 B`, `4.0 KiB`, `1.5 GiB`.
-  public static func text(_ bytes: UInt64) -> String {
-    if bytes < 1024 { return "\(bytes) B" }
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
-    var value = Double(bytes) / 1024
+  /// `512 B`, `4.00 KiB`, `1.50 GiB`.
+  public static func text(_ bytes: UInt64) -> String { text(bytes, .iec) }
+
+  /// `4.00 KiB`, or `4.10 kB` in SI units.
+  public static func text(_ bytes: UInt64, _ units: ByteUnits) -> String {
+    if bytes < UInt64(units.base) { return "\(bytes) B" }
+    var value = Double(bytes) / units.base
     var unit = 0
-    while value >= 1024, unit < units.count - 1 {
-      value /= 1024
+    while value >= units.base, unit < units.names.count - 1 {
+      value /= units.base
       unit += 1
     }
-    return "\(Decimal.text(value, digits: value < 10 ? 2 : 1)) \(units[unit])"
+    return "\(Decimal.text(value, digits: value < 10 ? 2 : 1)) \(units.names[unit])"
+  }
+
+  /// Bytes per second: `229.2 MB/s`, `218.6 MiB/s`.
+  public static func rate(_ bytesPerSecond: Double, _ units: ByteUnits = .si) -> String {
+    guard bytesPerSecond.isFinite, bytesPerSecond >= 0, bytesPerSecond < 1e19 else { return "—" }
+    return text(UInt64(bytesPerSecond.rounded()), units) + "/s"
+  }
+}
+
+/// Multiples of bytes: powers of 1024 (IEC) or of 1000 (SI).
+public enum ByteUnits: String, CaseIterable, Sendable {
+  case iec, si
+
+  var base: Double { self == .iec ? 1024 : 1000 }
+  var names: [String] {
+    self == .iec ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] : ["kB", "MB", "GB", "TB", "PB", "EB"]
+  }
+}
+
+/// In which units sizes and rates are shown.
+public struct UnitChoice: Sendable {
+  public var sizes: ByteUnits
+  public var rates: ByteUnits
+
+  /// - Parameter units: for sizes and rates alike; without it sizes are in IEC units and rates in SI units.
+  public init(_ units: ByteUnits? = nil) {
+    sizes = units ?? .iec
+    rates = units ?? .si
   }
 }
 
@@ -22,6 +52,8 @@ public enum Decimal {
     var scale = 1.0
     for _ in 0..<digits { scale *= 10 }
     let scaled = (abs(value) * scale).rounded()
+    // Beyond this the digits behind the point are not in a Double.
+    if scaled >= 9e15, digits > 0 { return text(value, digits: 0) }
     let whole = Int64(scaled / scale)
     let fraction = Int64(scaled - Double(whole) * scale)
     let sign = value < 0 && scaled > 0 ? "-" : ""

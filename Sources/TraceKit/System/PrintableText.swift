@@ -24,6 +24,21 @@ public enum PrintableText {
   /// Text from outside for people, by the same rule.
   public static func escaped(_ text: String) -> String { escaped(Array(text.utf8)) }
 
+  /// Text that may have been escaped already, or comes out of a report that somebody else wrote: what is not printable becomes
+  /// `\xNN` as in `escaped`, but backslashes stay, so that showing it twice changes nothing.
+  public static func visible(_ text: String) -> String {
+    if text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F }) { return text }
+    var shown = ""
+    for scalar in text.unicodeScalars {
+      if scalar == "\\" || isPrintable(scalar) {
+        shown.unicodeScalars.append(scalar)
+      } else {
+        for byte in String(scalar).utf8 { shown += hex(byte) }
+      }
+    }
+    return shown
+  }
+
   private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: false

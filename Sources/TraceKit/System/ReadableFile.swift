@@ -7,11 +7,15 @@ final class ReadableFile {
   let sizeBytes: UInt64
   private let descriptor: Int32
 
-  /// Opens a regular file or block device; a directory is refused.
-  init(path: String) throws(TraceError) {
-    self.path = path
-    descriptor = ctrace_open(path, O_RDONLY | O_CLOEXEC, 0)
+  /// Opens a regular file; anything else is refused.
+  convenience init(path: String) throws(TraceError) {
+    let descriptor = ctrace_open(path, O_RDONLY | O_CLOEXEC, 0)
     guard descriptor >= 0 else { throw TraceError(path: path, "open it", errno: errno) }
+    try self.init(path: path, descriptor: descriptor)
+  }
+
+  /// Takes an open regular file, which is closed at the end; `path` is what messages call it.
+  init(path: String, descriptor: Int32) throws(TraceError) {
     var status = stat()
     guard fstat(descriptor, &status) == 0 else {
       let code = errno
@@ -22,6 +26,8 @@ final class ReadableFile {
       close(descriptor)
       throw TraceError(.invalidInput, "\(PrintableText.escaped(path)): not a regular file")
     }
+    self.path = path
+    self.descriptor = descriptor
     sizeBytes = UInt64(status.st_size)
   }
 

@@ -4,6 +4,12 @@ public struct SampleRule: Codable, Hashable, Sendable {
   /// What is chosen from.
   public enum Unit: String, Codable, CaseIterable, Sendable {
     case files, threads
+    /// What a newer version wrote.
+    case other
+
+    public init(from decoder: any Decoder) throws {
+      self = Unit(rawValue: try decoder.singleValueContainer().decode(String.self)) ?? .other
+    }
   }
   public var unit: Unit
   /// One of so many, 2 or more.

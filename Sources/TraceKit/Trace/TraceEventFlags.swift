@@ -15,7 +15,8 @@ public struct TraceEventFlags: OptionSet, Hashable, BitwiseCopyable, Sendable {
   public static let inferredOffset = TraceEventFlags(rawValue: 1 << 4)
   /// The call was in flight when the recorder attached: its start is the time of attaching.
   public static let inFlightAtAttach = TraceEventFlags(rawValue: 1 << 5)
-  /// The request went through a user-space buffer (stdio) and need not have reached the kernel by itself.
+  /// Made by stdio for the program: the bytes that one call on a stream moved between its buffer and the kernel, in one system
+  /// call or several in a row. Calls that the buffer served are no events.
   public static let buffered = TraceEventFlags(rawValue: 1 << 6)
   /// The call used the description's position (read, write), it did not name an offset (pread, pwrite).
   public static let sequentialCall = TraceEventFlags(rawValue: 1 << 7)

@@ -17,6 +17,8 @@ public final class TraceWriter {
     public var compressionLevel: Int32 = TraceWriter.defaultCompressionLevel
     /// Most bytes of the file; what does not fit is refused, see `isFull`.
     public var maximumBytes: UInt64?
+    /// What was written before a failure stays; false when the caller removes it. For the message only.
+    public var keepsUnfinished = true
     public init() {}
   }
 
@@ -299,7 +301,7 @@ public final class TraceWriter {
         failed = true
         throw TraceError(
           path: path, "write to it", errno: code,
-          hint: "the \(storedEvents) events before are kept and readable; another folder with -o")
+          hint: (options.keepsUnfinished ? "the \(storedEvents) events before are kept and readable; " : "") + "another folder with -o")
       }
       written += count
     }

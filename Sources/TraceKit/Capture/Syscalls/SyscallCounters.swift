@@ -1,0 +1,46 @@
+/// What the syscalls route counted, as plain values.
+public struct SyscallCounters: Sendable {
+  /// Calls that became events, by the name of the system call.
+  public var calls: [String: UInt64] = [:]
+  /// io_uring requests by operation; those that moved data or durability became events without offset.
+  public var uringRequests: [String: UInt64] = [:]
+  public var uringCompletions: UInt64 = 0
+  /// Requests that io_submit took and events that io_getevents gave; their contents stand in the program's memory.
+  public var aioSubmitted: UInt64 = 0
+  public var aioCompleted: UInt64 = 0
+  /// Calls whose end was seen and whose begin lies before the recording, or the other way round at its end.
+  public var inFlightAtAttach: UInt64 = 0
+  public var inFlightAtEnd: UInt64 = 0
+  /// Calls in which their thread ended.
+  public var endedInCall: UInt64 = 0
+  /// Calls of which the kernel dropped one of the two events: the end (these are no events of the trace), or the begin (these
+  /// are, without file and latency).
+  public var callsWithoutEnd: UInt64 = 0
+  public var callsWithoutBegin: UInt64 = 0
+  public var halfCalls: UInt64 { callsWithoutEnd + callsWithoutBegin }
+  /// Calls that may be two different ones: events were lost between begin and end. Their latency is not recorded.
+  public var uncertainCalls: UInt64 = 0
+  /// Events of tracefs that were decoded, and that the kernel could not store, by its own counters.
+  public var kernelEvents: UInt64 = 0
+  public var kernelEventsLost: UInt64 = 0
+  public var malformedPages: UInt64 = 0
+  /// Opened descriptions whose name could not be found out: they were closed too soon.
+  public var namelessOpens: UInt64 = 0
+  /// Requests without a known file.
+  public var requestsWithoutFile: UInt64 = 0
+  public var processes: UInt64 = 0
+  public var threads: UInt64 = 0
+  /// Shared file mappings of the processes at attach: I/O through them is invisible.
+  public var sharedMappings: UInt64 = 0
+  /// Bytes of transfers that the kernel counts in rchar and wchar too.
+  public var countedReadBytes: UInt64 = 0
+  public var countedWrittenBytes: UInt64 = 0
+  /// The same by the kernel's count; nil where it is not known.
+  public var kernelReadBytes: UInt64?
+  public var kernelWrittenBytes: UInt64?
+
+  public init() {}
+
+  /// Calls that were lost whole: each would have had two events.
+  public var lostCalls: UInt64 { kernelEventsLost > halfCalls ? (kernelEventsLost - halfCalls + 1) / 2 : 0 }
+}

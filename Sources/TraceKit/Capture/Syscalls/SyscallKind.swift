@@ -1,0 +1,87 @@
+/// The system calls that the syscalls route follows.
+enum SyscallKind: UInt8, CaseIterable, Sendable {
+  // Data.
+  case read, write, pread64, pwrite64, readv, writev, preadv, pwritev, preadv2, pwritev2
+  // Durability.
+  case fsync, fdatasync, syncFileRange, msync
+  // Size and space.
+  case truncate, ftruncate, fallocate
+  // Descriptors.
+  case open, openat, openat2, creat, close, closeRange, dup, dup2, dup3, fcntl, lseek
+  // Between two files.
+  case sendfile64, splice, tee, copyFileRange
+  // Sockets.
+  case sendto, recvfrom, sendmsg, recvmsg, sendmmsg, recvmmsg, connect, accept, accept4
+  // Asynchronous.
+  case ioSubmit, ioGetevents, ioPgetevents
+
+  /// The name in `events/syscalls/sys_enter_NAME`.
+  var name: String {
+    switch self {
+    case .syncFileRange: "sync_file_range"
+    case .closeRange: "close_range"
+    case .copyFileRange: "copy_file_range"
+    case .ioSubmit: "io_submit"
+    case .ioGetevents: "io_getevents"
+    case .ioPgetevents: "io_pgetevents"
+    default: "\(self)"
+    }
+  }
+
+  /// What the trace calls it; nil for calls that only change what descriptors mean.
+  var operation: TraceOperation? {
+    switch self {
+    case .read, .pread64, .readv, .preadv, .preadv2: .read
+    case .write, .pwrite64, .writev, .pwritev, .pwritev2: .write
+    case .fsync: .fsync
+    case .fdatasync: .fdatasync
+    case .syncFileRange: .syncFileRange
+    case .msync: .msync
+    case .truncate, .ftruncate: .truncate
+    case .fallocate: .allocate
+    case .open, .openat, .openat2, .creat: .open
+    case .close: .close
+    case .dup, .dup2, .dup3: .duplicate
+    case .lseek: .seek
+    case .sendfile64: .sendfile
+    case .splice, .tee: .splice
+    case .copyFileRange: .copyRange
+    case .sendto, .sendmsg, .sendmmsg: .send
+    case .recvfrom, .recvmsg, .recvmmsg: .receive
+    case .connect: .connect
+    case .accept, .accept4: .accept
+    case .ioSubmit, .ioGetevents, .ioPgetevents: .other
+    case .fcntl, .closeRange: nil
+    }
+  }
+
+  /// Number of its arguments.
+  var argumentCount: Int {
+    switch self {
+    case .close, .dup, .fsync, .fdatasync: 1
+    case .creat, .dup2, .truncate, .ftruncate: 2
+    case .read, .write, .readv, .writev, .msync, .open, .closeRange, .dup3, .fcntl, .lseek, .sendmsg, .recvmsg, .connect, .accept,
+      .ioSubmit:
+      3
+    case .pread64, .pwrite64, .syncFileRange, .fallocate, .openat, .openat2, .sendfile64, .tee, .sendmmsg, .accept4: 4
+    case .preadv, .pwritev, .recvmmsg, .ioGetevents: 5
+    case .preadv2, .pwritev2, .splice, .copyFileRange, .sendto, .recvfrom, .ioPgetevents: 6
+    }
+  }
+
+  /// The first argument is the descriptor that the call is about.
+  var takesDescriptor: Bool {
+    switch self {
+    case .open, .openat, .openat2, .creat, .truncate, .msync, .closeRange, .ioSubmit, .ioGetevents, .ioPgetevents, .sendfile64: false
+    default: true
+    }
+  }
+
+  /// The call reads or writes at the description's position and moves it.
+  var movesPosition: Bool {
+    switch self {
+    case .read, .write, .readv, .writev: true
+    default: false
+    }
+  }
+}

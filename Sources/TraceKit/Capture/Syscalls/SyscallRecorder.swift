@@ -1,0 +1,168 @@
+import CTrace
+import Glibc
+
+/// Records the system calls of running processes through tracefs, without touching the processes.
+public enum SyscallRecorder {
+  public struct Outcome: Sendable {
+    public var summary: RecordingSummary
+    public var counters: SyscallCounters
+  }
+
+  /// Attaches, records until the end, detaches.
+  /// - Throws: when nothing could be recorded; a failure on the way is in the summary.
+  public static func record(_ target: AttachTarget, _ options: TracingOptions) throws(TraceError) -> Outcome {
+    let session = try TracingSession(purpose: "trace-record attach", options: options, pauseMicroseconds: (500, 2000))
+    defer { session.end() }
+    let events = try SyscallEvents(session.tracefs.format)
+    let processes = try target.find()
+    let calls = try session.makeInstance(bufferBytes: options.bufferBytes)
+    let cost = options.measuresCost ? try measureCost(calls) : nil
+    let output = try TracingOutput(options, source: "syscalls", detail: target.described, costPerEventNanoseconds: cost)
+    do throws(TraceError) {
+      let attachment = try Attachment(target, processes, session, calls, events, options, output)
+      return attachment.run(options, output)
+    } catch {
+      output.abandon()
+      throw error
+    }
+  }
+
+  /// What the traced thread pays: a loop of calls of this thread with and without its events.
+  private static func measureCost(_ instance: TraceInstance) throws(TraceError) -> Double? {
+    guard let plain = RecordingCost.timedLoop() else { return nil }
+    try instance.set("set_event_pid", "\(ctrace_gettid())")
+    for direction in ["enter", "exit"] { try instance.enable("syscalls", "sys_\(direction)_pread64") }
+    try instance.set("tracing_on", "1")
+    let traced = RecordingCost.timedLoop()
+    try instance.set("tracing_on", "0")
+    try instance.set("set_event", "\n")
+    try instance.set("set_event_pid", "\n")
+    instance.clear()
+    return traced.map { max(0, $0 - plain) }
+  }
+}
+
+/// One recording of system calls.
+private final class Attachment {
+  private let target: AttachTarget
+  private let session: TracingSession
+  private let calls: TraceInstance
+  private let decoder: SyscallDecoder
+  private let attachedNanoseconds: UInt64
+  private var knownThreads: Set<Int32>
+
+  init(
+    _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession, _ calls: TraceInstance, _ events: SyscallEvents,
+    _ options: TracingOptions, _ output: TracingOutput
+  ) throws(TraceError) {
+    self.target = target
+    self.session = session
+    self.calls = calls
+    try Self.enable(calls, events, target, processes, session)
+    if !events.uringEvents.isEmpty {
+      // Requests complete in contexts of other threads (workers, interrupts), so these events are not limited to the processes.
+      let uring = try session.makeInstance(suffix: "-uring", bufferBytes: options.bufferBytes / 2)
+      for event in events.uringEvents { try uring.enable("io_uring", event) }
+      try uring.set("tracing_on", "1")
+    }
+    try session.drain.start()
+    try calls.set("tracing_on", "1")
+    knownThreads = []
+    let found = try Self.addThreads(calls, target, processes, &knownThreads)
+    let snapshots = Self.snapshots(found)
+    guard !snapshots.isEmpty else { throw TraceError(.refused, "the processes to attach to have ended") }
+    let baselines = Self.baselines(snapshots)
+    attachedNanoseconds = UInt64(ctrace_monotonic_ns())
+    decoder = SyscallDecoder(
+      events: events,
+      scope: .init(epochNanoseconds: output.epochNanoseconds, attachedNanoseconds: attachedNanoseconds, takesAll: target == .all),
+      layout: session.layout, streams: session.drain.streamCount, snapshots: snapshots, from: session.queue, to: output.queue,
+      kernelCount: { process in Self.transferred(process, since: baselines) })
+    try decoder.start()
+    options.whenReady?("attached to \(snapshots.count) processes with \(snapshots.reduce(0) { $0 + $1.threads.count }) threads")
+  }
+
+  private static func enable(
+    _ instance: TraceInstance, _ events: SyscallEvents, _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession
+  ) throws(TraceError) {
+    // Children are followed from the first moment: this option must stand before the list of threads.
+    try instance.set("options/event-fork", "1")
+    if target == .all {
+      try instance.excludeThreads(session.ownThreads)
+    } else {
+      // An empty list would mean every thread of the machine, so one stands there before tracing begins.
+      try instance.set("set_event_pid", "\(processes[0])")
+    }
+    for (system, event) in events.taskEvents { try instance.enable(system, event) }
+    for kind in events.calls {
+      try instance.enable("syscalls", "sys_enter_\(kind.name)")
+      try instance.enable("syscalls", "sys_exit_\(kind.name)")
+    }
+  }
+
+  /// Names every thread of the processes, and of the children that appear meanwhile, until no new one is found.
+  private static func addThreads(
+    _ instance: TraceInstance, _ target: AttachTarget, _ processes: [Int32], _ known: inout Set<Int32>
+  ) throws(TraceError) -> [Int32] {
+    if target == .all { return processes }
+    var found = processes
+    while true {
+      let threads = found.flatMap { ProcessSnapshot.threads(of: $0) }.filter { !known.contains($0) }
+      guard !threads.isEmpty else { break }
+      try instance.addThreads(threads)
+      known.formUnion(threads)
+      found = (try? target.find()) ?? found
+    }
+    return found
+  }
+
+  private static func snapshots(_ processes: [Int32]) -> [ProcessSnapshot] {
+    var known = ProcessSnapshot.Known()
+    return processes.compactMap { ProcessSnapshot($0, known: &known) }
+  }
+
+  private typealias Bytes = (read: UInt64, written: UInt64)
+
+  private static func baselines(_ snapshots: [ProcessSnapshot]) -> [Int32: (read: UInt64, written: UInt64)] {
+    var all: [Int32: Bytes] = [:]
+    for snapshot in snapshots { all[snapshot.process] = ChildProcess.transferredBytes(snapshot.process) }
+    return all
+  }
+
+  private static func transferred(_ process: Int32, since baselines: [Int32: (read: UInt64, written: UInt64)]) -> (
+    read: UInt64, written: UInt64
+  )? {
+    guard let now = ChildProcess.transferredBytes(process) else { return nil }
+    let before = baselines[process] ?? (0, 0)
+    return (now.read &- min(now.read, before.read), now.written &- min(now.written, before.written))
+  }
+
+  // MARK: While it runs
+
+  func run(_ options: TracingOptions, _ output: TracingOutput) -> SyscallRecorder.Outcome {
+    TracingSession.wait(
+      options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.stopped.isSet },
+      tick: { self.lookAgain() })
+    session.stopTracing()
+    session.drain.finish()
+    let decoded = decoder.join()
+    var counters = decoded.counters
+    counters.kernelEventsLost = session.drain.totals.lostEvents
+    var summary = output.finish { ledger in
+      counters.fill(&ledger)
+    } metadata: { metadata in
+      metadata.summary = counters.figures
+    }
+    summary.notes = counters.lines + summary.notes
+    summary.remedies = TracingOutput.remedies
+    return .init(summary: summary, counters: counters)
+  }
+
+  /// Processes that came to be meant since: of that name, or in that cgroup.
+  private func lookAgain() {
+    let threads = target.findAgain().flatMap { ProcessSnapshot.threads(of: $0) }.filter { !knownThreads.contains($0) }
+    guard !threads.isEmpty else { return }
+    knownThreads.formUnion(threads)
+    try? calls.addThreads(threads)
+  }
+}

@@ -48,6 +48,7 @@ extension ReplayWorker where Engine: ~Copyable {
     var now = ctrace_monotonic_ns()
     while true {
       now = fill(&state, now: now)
+      if Engine.targetKind != .files, control.hasEnded { leave(&state) }
       if state.isIdle {
         if state.isExhausted, state.delayedCount == 0 { break }
         if let due = state.nextDue {
@@ -74,6 +75,16 @@ extension ReplayWorker where Engine: ~Copyable {
       now = ctrace_monotonic_ns()
     }
     return control.pacer.wait(until: due, from: now)
+  }
+
+  /// The engine can do no more: what it holds has completed with errors, what waits for others is not begun.
+  @inline(never)
+  private mutating func leave(_ state: inout State) {
+    while state.table.readyCount > 0 { _ = state.table.takeReady() }
+    if let claim = state.claim { queue.release(claim.batch, claim.range.count) }
+    state.claim = nil
+    state.nextDue = nil
+    state.isExhausted = true
   }
 
   // MARK: Submitting
@@ -158,7 +169,9 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(__always)
   private mutating func advance(_ state: inout State) -> Bool {
     if let claim = state.claim {
-      if state.position < claim.range.upperBound, ctrace_stop_signal() == 0 { return true }
+      if state.position < claim.range.upperBound, ctrace_stop_signal() == 0, !(Engine.targetKind != .files && control.hasEnded) {
+        return true
+      }
       return nextClaim(&state)
     }
     return nextClaim(&state)
@@ -167,13 +180,14 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(never)
   private mutating func nextClaim(_ state: inout State) -> Bool {
     if let claim = state.claim { queue.release(claim.batch, claim.range.count) }
-    state.claim = ctrace_stop_signal() == 0 ? queue.claimIfAny(claimLimit) : nil
+    let isEnding = ctrace_stop_signal() != 0 || (Engine.targetKind != .files && control.hasEnded)
+    state.claim = isEnding ? nil : queue.claimIfAny(claimLimit)
     state.isStarved = false
     if let claim = state.claim {
       state.position = claim.range.lowerBound
       return true
     }
-    if ctrace_stop_signal() != 0 || queue.isFinished { state.isExhausted = true } else { state.isStarved = true }
+    if isEnding || queue.isFinished { state.isExhausted = true } else { state.isStarved = true }
     return false
   }
 
@@ -251,5 +265,6 @@ extension ReplayWorker where Engine: ~Copyable {
     if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
     if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
+    if result < 0, Engine.targetKind != .files { noteFailure() }
   }
 }

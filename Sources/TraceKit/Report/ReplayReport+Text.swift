@@ -59,7 +59,11 @@ private struct ReportText {
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead, style.units.sizes)) read, \(ByteCount.text(run.bytesWritten, style.units.sizes)) written, "
     text += ByteCount.rate(rate, style.units.rates)
-    if run.partial { text += "\n            " + style.ink("PARTIAL: stopped by a signal", .second) }
+    if let failure = run.failure {
+      text += "\n            " + style.ink("\(run.partial ? "PARTIAL" : "DOUBTFUL"): \(failure)", .second)
+    } else if run.partial {
+      text += "\n            " + style.ink("PARTIAL: stopped by a signal", .second)
+    }
     text += "\n            \(run.errors) errors"
     if let refused = run.submissionErrors, refused > 0 { text += " (\(refused) of them at submission)" }
     text += ", \(run.shortTransfers) short transfers"

@@ -20,6 +20,8 @@ final class ScriptedPeer: @unchecked Sendable {
         guard let (descriptor, _) = try? SocketSetup.accept(listener, until: ctrace_monotonic_ns() + 60_000_000_000) else { break }
         ctrace_set_blocking(descriptor)
         script(descriptor)
+        // The workers of a replay have copies of the process's descriptors: closing this one alone ends nothing.
+        shutdown(descriptor, Int32(SHUT_RDWR))
         close(descriptor)
       }
       close(listener)

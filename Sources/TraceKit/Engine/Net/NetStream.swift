@@ -46,8 +46,7 @@ struct NetStream: ~Copyable {
   /// - Parameter stable: memory that nobody writes to meanwhile; only for splicing.
   init(
     _ descriptor: Int32, address: NetAddress, options: EngineOptions,
-    stable: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0),
-    ringBytes: Int = 8 << 20
+    stable: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
   ) throws(TraceError) {
     ctrace_set_blocking(descriptor)
     // MSG_WAITALL waits in the kernel: in slices, for the stop signal and the time limit.
@@ -55,8 +54,7 @@ struct NetStream: ~Copyable {
     let waiting = try SocketLoop.make(descriptor, options.eventLoop)
     var splicing: UnsafeMutablePointer<SocketSplicer>?
     if options.network.splices {
-      let made = try SocketSplicer(
-        socket: descriptor, label: address.text, pipeBytes: options.pipeBytes, stable: stable, ringBytes: ringBytes)
+      let made = try SocketSplicer(socket: descriptor, label: address.text, stable: stable)
       splicing = .allocate(capacity: 1)
       splicing!.initialize(to: made)
     }
@@ -142,6 +140,9 @@ struct NetStream: ~Copyable {
   @inline(never)
   private mutating func sendOtherwise(_ buffer: UnsafeMutableRawPointer, _ length: Int, more: Bool) -> Int64 {
     if let splicer {
+      guard splicer.pointee.isStable(buffer, length) else {
+        return sendRest(buffer, length, first: 0, CTRACE_MSG_DONTWAIT | CTRACE_MSG_NOSIGNAL | (more ? CTRACE_MSG_MORE : 0))
+      }
       let result = splicer.pointee.send(buffer, length, more: more, timeout: timeout, loop: loop, resumed: &resumed)
       return result < 0 ? fail(Int32(-result), "took") : sent(buffer, length)
     }

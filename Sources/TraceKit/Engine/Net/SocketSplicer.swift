@@ -3,9 +3,9 @@ import Glibc
 
 /// Moves a stream's bytes by vmsplice(2), a pipe and splice(2) instead of copying them into the socket.
 ///
-/// A page given to vmsplice belongs to the kernel until the peer has acknowledged it: what is written to it earlier changes what
-/// the peer receives. So memory that its owner writes to again is first copied into a ring of pages of its own, and a place in that
-/// ring is used again only when the socket's unacknowledged bytes (SIOCOUTQ) have passed it. Memory that never changes goes as it is.
+/// A page given to vmsplice is the kernel's until the peer has taken it: what is written to it earlier changes what the peer
+/// receives. Acknowledgements do not tell (SIOCOUTQ): on a loopback connection acknowledged bytes still lie in the sender's pages until
+/// the peer's program reads them. So only memory that nobody writes to is spliced, as a replay's payload is; everything else is copied.
 struct SocketSplicer: ~Copyable {
   private let socket: Int32
   private let readEnd: Int32
@@ -14,71 +14,40 @@ struct SocketSplicer: ~Copyable {
   let pipeBytes: Int
   /// Bytes of one piece: a piece whose start lies inside a page needs one more of the pipe's places than its length says.
   private let pieceBytes: Int
-  private let ring: UnsafeMutableRawPointer
-  private let ringBytes: Int
-  /// Ring positions only grow; their place is the remainder by `ringBytes`.
-  private var ringHead = 0
-  private var ringTail = 0
-  private let entries: UnsafeMutablePointer<Entry>
-  private static let entryLimit = 1024
-  private var firstEntry = 0
-  private var entryCount = 0
-  /// Bytes that were handed to the socket.
-  private(set) var sentBytes: UInt64 = 0
-  private(set) var acknowledgementWaits: UInt64 = 0
   private let stable: UnsafeRawBufferPointer
   private var readsByCopy = false
 
-  /// A used part of the ring: free again when the stream up to `streamEnd` is acknowledged.
-  private struct Entry {
-    var streamEnd: UInt64
-    var ringEnd: Int
-  }
-
   private static let pageBytes = 4096
 
-  /// - Parameters:
-  ///   - stable: memory that nobody writes to while this lives.
-  ///   - ringBytes: pages for memory that is not stable.
-  init(socket: Int32, label: String, pipeBytes wanted: Int?, stable: UnsafeRawBufferPointer, ringBytes: Int = 8 << 20) throws(TraceError) {
+  /// - Parameter stable: memory that nobody writes to while this lives.
+  init(socket: Int32, label: String, stable: UnsafeRawBufferPointer) throws(TraceError) {
     var ends: [Int32] = [-1, -1]
     guard ctrace_pipe(&ends) == 0 else { throw TraceError(path: label, "make a pipe for --splice", errno: errno) }
-    let asked = ctrace_set_pipe_size(ends[1], Int32(clamping: wanted ?? 1 << 20))
-    if asked < 0, wanted != nil {
-      let code = errno
-      close(ends[0])
-      close(ends[1])
-      throw TraceError(
-        path: label, "give its pipe \(ByteCount.text(UInt64(wanted!)))", errno: code, hint: "/proc/sys/fs/pipe-max-size limits it")
-    }
-    guard let memory = ctrace_map_memory(ringBytes) else {
-      close(ends[0])
-      close(ends[1])
-      throw TraceError(path: label, "map \(ByteCount.text(UInt64(ringBytes)))", errno: ENOMEM)
-    }
+    // As large as anybody may make one; where that is refused, as large as it is.
+    _ = ctrace_set_pipe_size(ends[1], 1 << 20)
     self.socket = socket
     (readEnd, writeEnd) = (ends[0], ends[1])
     pipeBytes = Int(ctrace_pipe_size(ends[1]))
-    pieceBytes = max(Self.pageBytes, min(pipeBytes - Self.pageBytes, ringBytes / 4))
-    ring = memory
-    self.ringBytes = ringBytes
+    pieceBytes = max(Self.pageBytes, pipeBytes - Self.pageBytes)
     self.stable = stable
-    entries = .allocate(capacity: Self.entryLimit)
     // splice(2) asks the socket's own flag whether it may wait.
     _ = fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK)
+    // Unlike send(2), splice(2) has no flag against it: a peer that is gone is an error of the call, not the end of the process.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGPIPE)
+    pthread_sigmask(SIG_BLOCK, &signals, nil)
   }
 
   deinit {
     close(readEnd)
     close(writeEnd)
-    munmap(ring, ringBytes)
-    entries.deallocate()
   }
 
   // MARK: Sending
 
-  /// Sends all of it.
-  /// - Parameter deadline: moved on by `timeout` whenever something moved.
+  /// Sends all of it; only memory that `isStable`.
+  /// - Parameter timeout: how long it may take until something moves.
   /// - Returns: the bytes, or −errno (−ETIMEDOUT, −ECANCELED as `SocketLoop` says).
   mutating func send(
     _ buffer: UnsafeMutableRawPointer, _ length: Int, more: Bool, timeout: Int64, loop: UnsafeMutablePointer<SocketLoop>,
@@ -98,19 +67,12 @@ struct SocketSplicer: ~Copyable {
     _ buffer: UnsafeMutableRawPointer, _ length: Int, more: Bool, _ timeout: Int64, _ loop: UnsafeMutablePointer<SocketLoop>,
     _ resumed: inout UInt64
   ) -> Int32 {
-    var memory = buffer
-    if !isStable(buffer, length) {
-      let code = take(length, timeout, &memory)
-      if code != 0 { return code }
-      memcpy(memory, buffer, length)
-      add(Entry(streamEnd: sentBytes &+ UInt64(length), ringEnd: ringHead))
-    }
     var given = 0
     var inPipe = 0
     var deadline = ctrace_monotonic_ns() &+ timeout
     while given < length || inPipe > 0 {
       if given < length, inPipe < pipeBytes {
-        let count = ctrace_pipe_vmsplice(writeEnd, memory + given, length - given, 0)
+        let count = ctrace_pipe_vmsplice(writeEnd, buffer + given, length - given, 0)
         if count > 0 {
           given += count
           inPipe += count
@@ -118,10 +80,10 @@ struct SocketSplicer: ~Copyable {
           return errno
         }
       }
+      if inPipe == 0 { continue }
       let count = ctrace_pipe_splice(readEnd, socket, inPipe, 0, more || given < length ? 1 : 0)
       if count > 0 {
         inPipe -= count
-        sentBytes &+= UInt64(count)
         if inPipe > 0 { resumed &+= 1 }
         deadline = ctrace_monotonic_ns() &+ timeout
       } else if count < 0, errno == EAGAIN {
@@ -139,61 +101,19 @@ struct SocketSplicer: ~Copyable {
     return 0
   }
 
-  private func isStable(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Bool {
+  /// Nobody writes to this memory.
+  func isStable(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Bool {
     guard let start = stable.baseAddress else { return false }
     return UnsafeRawPointer(buffer) >= start && UnsafeRawPointer(buffer) + length <= start + stable.count
   }
 
-  // MARK: The ring of pages
-
-  /// Room for `length` bytes in the ring, in one piece and from a page's start; waits for acknowledgements. 0 or an errno.
-  private mutating func take(_ length: Int, _ timeout: Int64, _ memory: inout UnsafeMutableRawPointer) -> Int32 {
-    let rounded = (length + Self.pageBytes - 1) / Self.pageBytes * Self.pageBytes
-    let deadline = ctrace_monotonic_ns() &+ timeout
-    while true {
-      let place = ringHead % ringBytes
-      let padding = place + rounded > ringBytes ? ringBytes - place : 0
-      if ringHead + padding + rounded - ringTail <= ringBytes, entryCount < Self.entryLimit {
-        memory = ring + (ringHead + padding) % ringBytes
-        ringHead += padding + rounded
-        return 0
-      }
-      let code = reclaim()
-      if code != 0 { return code }
-      if ringHead + padding + rounded - ringTail <= ringBytes, entryCount < Self.entryLimit { continue }
-      // Acknowledgements have no event of their own.
-      acknowledgementWaits &+= 1
-      if ctrace_stop_signal() != 0 { return ECANCELED }
-      if ctrace_monotonic_ns() > deadline { return ETIMEDOUT }
-      ctrace_sleep_until(ctrace_monotonic_ns() &+ 50_000)
-    }
-  }
-
-  private mutating func add(_ entry: Entry) {
-    entries[(firstEntry + entryCount) % Self.entryLimit] = entry
-    entryCount += 1
-  }
-
-  /// Frees what the peer has acknowledged. 0 or an errno.
-  private mutating func reclaim() -> Int32 {
-    let waiting = ctrace_unacknowledged(socket)
-    guard waiting >= 0 else { return errno }
-    let passed = sentBytes &- min(sentBytes, UInt64(waiting))
-    while entryCount > 0, entries[firstEntry].streamEnd <= passed {
-      ringTail = entries[firstEntry].ringEnd
-      firstEntry = (firstEntry + 1) % Self.entryLimit
-      entryCount -= 1
-    }
-    return 0
-  }
-
-  /// Waits until the peer has acknowledged everything, so that memory may be used for something else; false when it did not in time.
-  mutating func waitUntilAcknowledged(timeout: Int64) -> Bool {
+  /// Waits until the peer's system has everything, so that memory may go; false when it had not in time.
+  func waitUntilAcknowledged(timeout: Int64) -> Bool {
     let deadline = ctrace_monotonic_ns() &+ timeout
     while true {
       let waiting = ctrace_unacknowledged(socket)
       if waiting <= 0 { return waiting == 0 }
-      if ctrace_monotonic_ns() > deadline { return false }
+      if ctrace_stop_signal() != 0 || ctrace_monotonic_ns() > deadline { return false }
       ctrace_sleep_until(ctrace_monotonic_ns() &+ 100_000)
     }
   }

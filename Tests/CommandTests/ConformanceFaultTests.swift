@@ -156,7 +156,7 @@ import Testing
   /// specialised for its engine.
   @Test(
     .enabled(if: ReleaseBuild.traceReplay != nil, "no release build of these sources; 'make test' makes one"),
-    arguments: EngineRegistry.entries.filter { $0.unavailability() == nil && ($0.capabilities.lastingTarget || $0.name == "null") }.map(
+    arguments: EngineRegistry.entries.filter { $0.unavailability() == nil && ($0.worksOnFiles || $0.name == "null") }.map(
       \.name))
   func noAllocationPerRequest(engine: String) throws {
     let counter = try compileC(

@@ -4,11 +4,12 @@ import Testing
 
 @testable import TraceKit
 
-/// The engines that the conformance suite runs: every registered one that reads and writes targets that stay.
+/// The engines that the conformance suite runs: every registered one that reads and writes files. Those that talk to peers are
+/// compared with them in `NetCommandTests`.
 ///
 /// One that this kernel cannot run is left out, and `ConformanceTests.enginesThatAreLeftOut` says why.
 enum ConformanceEngines {
-  static let registered = EngineRegistry.entries.filter { $0.needsTargets && $0.capabilities.lastingTarget }
+  static let registered = EngineRegistry.entries.filter { $0.worksOnFiles && $0.capabilities.lastingTarget }
   static let runnable = registered.filter { $0.unavailability() == nil }.map(\.name)
 }
 

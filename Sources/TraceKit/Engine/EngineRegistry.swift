@@ -36,6 +36,9 @@ public struct EngineRegistry: Sendable {
       runWorker = { ReplayWorker<Engine>.run($0) }
     }
 
+    /// Its targets are files and block devices.
+    public var worksOnFiles: Bool { needsTargets && targetKind == .files }
+
     /// Requests in flight per worker unless the user says otherwise.
     public var defaultIodepth: Int { isAsynchronous ? EngineOptions.defaultIodepth : 1 }
   }

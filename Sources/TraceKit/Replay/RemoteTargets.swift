@@ -12,40 +12,7 @@ final class RemoteTargets {
   private let address: NetAddress
   private let network: NetworkOptions
 
-  // MARK: Before anything is read
-
-  /// Refuses a target that the engine does not go with.
-  static func checkTarget(_ options: ReplayOptions, _ engine: EngineRegistry.Entry) throws(TraceError) {
-    for rule in options.targets.map where NetAddress.isAddress(rule.target) {
-      throw TraceError(.usage, "--map \(PrintableText.escaped(rule.target)): addresses are targets of whole replays; --target names one")
-    }
-    let network = options.engineOptions.network
-    if network.listens || network.isDuplex || network.splices, engine.targetKind != .streams {
-      throw TraceError(.usage, "--listen, --duplex and --splice are for --engine net, not for \(engine.name)")
-    }
-    guard let target = options.targets.target, NetAddress.isAddress(target) else {
-      switch engine.targetKind {
-      case .files: return
-      case .streams: throw TraceError(.usage, "--engine net needs --target tcp://host:port, udp://host:port or unix:/path")
-      case .exports:
-        throw TraceError(.usage, "--engine nbd needs --target nbd://host[:port]/export or nbd+unix:///export?socket=/path")
-      }
-    }
-    let address = try NetAddress(target)
-    if options.verifies { throw TraceError(.usage, "--verify: reads back files and devices, not \(address.text)") }
-    switch engine.targetKind {
-    case .files:
-      guard engine.needsTargets else { return }
-      throw TraceError(
-        .usage, "\(address.text): the engine \(engine.name) works on files; --engine \(address.isNBD ? "nbd" : "net") goes there")
-    case .streams:
-      if address.isNBD { throw TraceError(.usage, "\(address.text): --engine nbd goes there") }
-      if network.splices, address.isDatagram {
-        throw TraceError(.usage, "\(address.text): --splice is for TCP and Unix sockets; datagrams cannot be spliced")
-      }
-    case .exports: if !address.isNBD { throw TraceError(.usage, "\(address.text): --engine net goes there") }
-    }
-  }
+  // MARK: Before anything is done
 
   /// What a dry run says; nobody is called.
   static func planned(
@@ -114,13 +81,17 @@ final class RemoteTargets {
         "\(address.text): a stream has one direction, and the trace reads and writes; --only read or --only write chooses one, --duplex makes two connections"
       )
     }
+    if address.isDatagram, network.isDuplex {
+      throw TraceError(.usage, "--duplex: \(address.text) takes datagrams, one direction at a time; --only read or --only write chooses")
+    }
+    if address.isDatagram, network.listens, workers > 1 {
+      throw TraceError(.usage, "--workers \(workers): one peer is waited for at \(address.text)")
+    }
     if address.isDatagram, survey.largestRequestBytes > UInt64(DatagramHeader.maximumDataBytes) {
       notes.append(
         "some requests are larger than a datagram can be (\(DatagramHeader.maximumDataBytes) bytes of data): they fail with EMSGSIZE")
     }
-    notes.append("a stream has no offsets: those of the trace are ignored")
-    let hasSyncs = survey.requests > 0
-    if hasSyncs { notes.append("a stream cannot be synced: syncs of the trace complete at once and are counted") }
+    notes.append("a stream has no offsets: those of the trace are ignored; syncs complete at once")
     let listener = network.listens ? try SocketSetup.listen(address, backlog: Int32(clamping: workers * 2)) : -1
     defer {
       if listener >= 0, !address.isDatagram {
@@ -139,7 +110,7 @@ final class RemoteTargets {
       let last = connections.count - 1
       connections[last].allowsWrites = true
       if writes || !reads { connections[last].output = try meet(listener) }
-      if reads { connections[last].input = try meet(writes && address.isDatagram ? -1 : listener) }
+      if reads { connections[last].input = try meet(listener) }
       if reads, !address.isDatagram { try introduce(connections[last].input, wanted: wanted, options.engineOptions) }
     }
   }
@@ -218,7 +189,32 @@ final class RemoteTargets {
       connections[connections.count - 1].allowsWrites = allowsWrites
       try check(export, file, workers: workers)
     }
-    if let size = connections.first?.export?.sizeBytes { targets[id].sizeBytes = size }
+    if let size = connections.map({ $0.export?.sizeBytes ?? 0 }).min() {
+      targets[id].sizeBytes = size
+      targets[id].placement = try placement(options.targets, size, file, largest: survey.largestRequestBytes)
+    }
+  }
+
+  /// Where the export takes the file's bytes.
+  private func placement(
+    _ options: TargetOptions, _ size: UInt64, _ file: TraceSurvey.File, largest: UInt64
+  ) throws(TraceError) -> TargetPlacement {
+    let needed = max(file.readEnd, file.writeEnd)
+    let room = size > options.offsetBytes ? size - options.offsetBytes : 0
+    let offset = Int64(clamping: options.offsetBytes)
+    guard room < needed else { return TargetPlacement(offsetBytes: offset) }
+    let start = "\(address.text): too small: it has \(ByteCount.text(room))"
+    guard options.wrap != .error else {
+      throw TraceError(
+        .refused,
+        "\(start), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace, --wrap modulo and --wrap scale make it fit"
+      )
+    }
+    guard room >= max(1, largest) else {
+      throw TraceError(.refused, "\(start), less than the longest request (\(ByteCount.text(largest)))")
+    }
+    return TargetPlacement(
+      offsetBytes: offset, wrap: options.wrap, roomBytes: Int64(clamping: room), spanBytes: Int64(clamping: needed))
   }
 
   private func check(_ export: NBDExport, _ file: TraceSurvey.File, workers: Int) throws(TraceError) {
@@ -231,22 +227,15 @@ final class RemoteTargets {
         "\(address.text): the server does not promise that several connections see each other's writes; --workers 1 --iodepth keeps requests in flight on one"
       )
     }
-    let needed = max(file.readEnd, file.writeEnd)
-    if export.sizeBytes < needed {
-      throw TraceError(
-        .refused,
-        "\(address.text): too small: it has \(ByteCount.text(export.sizeBytes)), the trace reads or writes up to \(ByteCount.text(needed)); --to and --file choose a part of the trace"
-      )
-    }
     if export.minimumBlockBytes > 1 {
       let note = "the server takes blocks of \(export.minimumBlockBytes) bytes: it may refuse requests that are not aligned to them"
       if !notes.contains(note) { notes.append(note) }
     }
-    if file.flags.contains(.sync) || file.flags.contains(.dataSync), !export.forcesUnitAccess {
+    if !file.flags.isDisjoint(with: [.sync, .dataSync, .requestSync, .requestDataSync]), !export.forcesUnitAccess {
       let note =
         export.flushes
-        ? "the server has no FUA: writes that were durable when recorded are followed by a flush"
-        : "the server has neither FUA nor flush: writes that were durable when recorded are plain writes"
+        ? "the server has no FUA: synchronous writes are followed by a flush"
+        : "the server has neither FUA nor flush: synchronous writes are plain writes"
       if !notes.contains(note) { notes.append(note) }
     }
   }

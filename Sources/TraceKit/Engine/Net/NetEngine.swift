@@ -24,6 +24,8 @@ public struct NetEngine: IOEngine, ~Copyable {
   private var syncs: UInt64 = 0
   private let isDatagram: Bool
 
+  public static var settings: Set<EngineSetting> { [.eventLoop, .listen, .duplex, .splice, .timeout, .noDigest] }
+
   public static func refusal(of options: EngineOptions) -> String? {
     if options.network.splices, options.eventLoop == .ioUring {
       return "--splice with --event-loop io_uring: spliced data are not sent by ring operations; choose one"

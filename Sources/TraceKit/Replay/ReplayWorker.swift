@@ -95,15 +95,15 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
       var now = ctrace_monotonic_ns()
       for i in claim.range {
         if ctrace_stop_signal() != 0 { break }
+        if hasEnded { break }
         if Engine.looksAhead {
-          if control.hasEnded { break }
           isFollowed = i + 1 < claim.range.upperBound && isDue(claim.batch.requests + i + 1, claim.batch, after: claim.batch.requests + i)
         }
         now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
       reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
-      if ctrace_stop_signal() != 0 || (Engine.looksAhead && control.hasEnded) { break }
+      if ctrace_stop_signal() != 0 || hasEnded { break }
     }
   }
 
@@ -115,6 +115,10 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     return anchor &+ schedule.due(startNanoseconds: next.pointee.startNanoseconds, ordinal: ordinal) &+ control.shift
       <= ctrace_monotonic_ns()
   }
+
+  /// No worker can do more, since a peer is gone; files are always there.
+  @inline(__always)
+  var hasEnded: Bool { Engine.targetKind != .files && control.hasEnded }
 
   /// An operation failed: when the engine can do no more, the run ends.
   @inline(never)

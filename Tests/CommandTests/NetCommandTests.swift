@@ -45,6 +45,16 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
     throw CocoaError(.fileReadUnknown, userInfo: ["serve said": server.stderrSoFar])
   }
 
+  /// Waits until a server has a connection, for which it has a thread, and a while for requests to go there.
+  private func waitForConnection(_ server: StartedCommand) {
+    for _ in 0..<1000 {
+      let threads = try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(server.processID)/task").count
+      if threads ?? 0 > 1 { break }
+      usleep(10_000)
+    }
+    usleep(500_000)
+  }
+
   private func served() throws -> ServeReport {
     try JSONDecoder().decode(ServeReport.self, from: Data(contentsOf: URL(fileURLWithPath: folder / "serve.json")))
   }
@@ -148,7 +158,7 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
     let replaying = try StartedCommand(
       traceReplay,
       ["run", trace, "--target", address, "--speed", "20000/s", "--timeout", "1s", "--json", folder / "r.json"])
-    usleep(700_000)
+    waitForConnection(server)
     kill(server.processID, signal)
     let result = replaying.wait(timeoutSeconds: 60)
     kill(server.processID, SIGKILL)
@@ -270,7 +280,7 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
     let replaying = try StartedCommand(
       traceReplay,
       ["run", trace, "--target", "nbd+unix:///?socket=\(socket)", "--timeout", "1s", "--json", folder / "r.json"])
-    usleep(700_000)
+    waitForConnection(server)
     kill(server.processID, signal)
     let result = replaying.wait(timeoutSeconds: 60)
     kill(server.processID, SIGKILL)

@@ -90,6 +90,8 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
     #expect(ours.options["net-digest-\(verb)"] == theirs.connections.first?.digest)
     #expect(ours.options["net-comparison-\(verb)"] == "equal at both ends")
     #expect(ours.notes.contains { $0.contains("offsets") })
+    let digest = try #require(theirs.connections.first?.digest)
+    #expect(result.stdout.contains("\(verb) 10000000 bytes; digest \(digest), equal at both ends"), "\(result.stdout)")
   }
 
   @Test func aDuplexReplayHasAConnectionForEachDirection() throws {

@@ -71,7 +71,21 @@ private struct ReportText {
     if run.requests > 0 {
       text += ", \(DurationText.text(run.cpuNanoseconds / Int64(clamping: max(1, run.requests)))) CPU per request"
     }
-    return text + "\n\n"
+    return text + streamLines() + "\n\n"
+  }
+
+  /// What went over connections, with the digest that the other end shows as well.
+  private func streamLines() -> String {
+    var text = ""
+    for direction in ["sent", "received"] {
+      guard let comparison = report.options["net-comparison-\(direction)"] else { continue }
+      text += "\nstream      \(direction) \(report.options["net-bytes-\(direction)"] ?? "0") bytes"
+      if let datagrams = report.options["net-datagrams-\(direction)"] {
+        text += " in \(datagrams) datagrams, \(report.options["net-datagrams-lost"] ?? "an unknown number") lost"
+      }
+      text += "; digest \(report.options["net-digest-\(direction)"] ?? "not computed"), \(comparison)"
+    }
+    return text
   }
 
   private func latencyTable() -> String {

@@ -22,7 +22,7 @@ required_packages() {
 
 optional_packages() {
   case $purpose in
-    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit qemu-utils libnbd-bin iproute2 fdisk util-linux postgresql \
+    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit qemu-utils libnbd-bin fdisk util-linux postgresql \
       redis-server redis-tools busybox-static python3-venv python3-jsonschema python3-prometheus-client chromium fonts-dejavu-core ;;
     bench) printf '%s\n' strace fio nbdkit bpftrace trace-cmd blktrace ;;
   esac

@@ -65,7 +65,8 @@ struct RunCommand: ParsableCommand {
 
   private func options() -> ReplayOptions {
     let written = outputs.documents(json: json).files + (log.map { [$0] } ?? [])
-    var options = replay.options(engine: engine ?? EngineRegistry.engineName(forTarget: target), target: target, reservedPaths: [trace] + written)
+    var options = replay.options(
+      engine: engine ?? EngineRegistry.engineName(forTarget: target), target: target, reservedPaths: [trace] + written)
     options.logPath = log
     options.overwriteLog = force
     return options

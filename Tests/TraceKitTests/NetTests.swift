@@ -86,6 +86,8 @@ import Testing
       folder("t"), files: [regular("/a")], events: [access(.write, 0, 0, 100, at: 1), access(.read, 0, 0, 100, at: 2)])
     let text = message { _ = try Replayer(tracePath: trace, options: options("unix:\(folder("nobody"))")).run() }
     #expect(text.contains("--only") && text.contains("--duplex"), "\(text)")
+    let plan = try Replayer(tracePath: trace, options: options("unix:\(folder("nobody"))") { $0.only = .write }).dryRun().text
+    #expect(plan.contains("1 requests, sent\n"), "\(plan)")
   }
 
   @Test func badCombinationsEachGetTheirSentence() throws {

@@ -21,10 +21,12 @@ final class RemoteTargets {
     let address = try NetAddress(options.targets.target ?? "")
     let used = files.indices.filter { survey.files[$0].requests > 0 }
     let changes = survey.files.contains { $0.changes }
+    let reads = survey.files.contains { $0.reads }
+    let directions = reads && changes ? "sent and received" : reads ? "received" : "sent"
     return ReplayPlanSummary.Target(
       recorded: used.count == 1 ? files[used[0]].displayPath : "\(used.count) files", target: address.text, exists: true,
       bytesOverwritten: address.isNBD ? survey.bytesWritten : 0, changes: address.isNBD && changes, requests: survey.requests,
-      needsPermission: address.isNBD && changes && !options.targets.allowWrites)
+      needsPermission: address.isNBD && changes && !options.targets.allowWrites, directions: address.isNBD ? nil : directions)
   }
 
   // MARK: Opening

@@ -50,10 +50,10 @@ enum SocketSetup {
           ctrace_sleep_until(ctrace_monotonic_ns() + 5_000_000)
           continue
         }
-        guard code == EINPROGRESS else { throw TraceError(path: address.text, "connect", errno: code, hint: hint(code)) }
+        guard code == EINPROGRESS else { throw TraceError(path: address.text, "connect", errno: code, hint: hint(code, address)) }
         guard try wait(descriptor, for: POLLOUT, until: deadline) else { throw silent(address, timeout) }
         let result = ctrace_socket_error(descriptor)
-        guard result == 0 else { throw TraceError(path: address.text, "connect", errno: result, hint: hint(result)) }
+        guard result == 0 else { throw TraceError(path: address.text, "connect", errno: result, hint: hint(result, address)) }
         break
       }
     } catch {
@@ -69,8 +69,9 @@ enum SocketSetup {
       .system(ETIMEDOUT), "\(address.text): cannot connect: no answer for \(DurationText.text(timeout)) (--timeout sets how long to wait)")
   }
 
-  private static func hint(_ code: Int32) -> String {
+  private static func hint(_ code: Int32, _ address: NetAddress) -> String {
     switch code {
+    case ECONNREFUSED where address.isNBD: "no server listens there"
     case ECONNREFUSED: "nobody listens there; 'trace-replay serve' does, or --listen waits for the peer instead"
     case ENOENT: "there is no such socket; the peer makes it"
     default: ""

@@ -339,4 +339,48 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
     }
     #expect(text.contains("too small") && text.contains("64.0 KiB"), "\(text)")
   }
+
+  // MARK: Allocations
+
+  /// As `ConformanceFaultTests` has it for engines of files.
+  private func callsPerRequest(_ body: (_ count: Int, _ environment: [String: String]) throws -> Void) throws -> Double {
+    let environment = ["LD_PRELOAD": try compileAllocationCounter(in: folder), "MALLOC_COUNT": folder / "count"]
+    func calls(_ count: Int) throws -> Int {
+      try body(count, environment)
+      return Int(try String(contentsOfFile: folder / "count", encoding: .utf8))!
+    }
+    return Double(try calls(60_000) - calls(30_000)) / 30_000
+  }
+
+  @Test(
+    .enabled(if: ReleaseBuild.traceReplay != nil, "no release build of these sources; 'make test' makes one"),
+    arguments: [("tcp", "write"), ("tcp", "read"), ("unix", "write"), ("udp", "write")])
+  func noAllocationPerRequestOfAStream(kind: String, direction: String) throws {
+    let perRequest = try callsPerRequest { count, environment in
+      let trace = try write("t\(count)", [direction == "read" ? .read : .write], count: count, sizeBytes: 512)
+      let place = kind == "unix" ? ["--unix", folder / "s"] : kind == "udp" ? ["--udp"] : []
+      let (server, address) = try serve(trace, place)
+      let result = try run(ReleaseBuild.traceReplay!, ["run", trace, "--target", address, "--speed", "max"], environment: environment)
+      server.wait(timeoutSeconds: 30)
+      try #require(result.status == 0, "\(result.stderr)")
+    }
+    #expect(perRequest < 0.05, "\(perRequest) calls of malloc per request")
+  }
+
+  @Test(
+    .enabled(if: ReleaseBuild.traceReplay != nil, "no release build of these sources; 'make test' makes one"),
+    .enabled(if: missing("nbdkit") == nil, "nbdkit is not installed"))
+  func noAllocationPerRequestOfAnExport() throws {
+    try withNBDKit(["memory", "2M"]) { target in
+      let perRequest = try callsPerRequest { count, environment in
+        let trace = try write("t\(count)", [.read, .write], count: count)
+        let result = try run(
+          ReleaseBuild.traceReplay!,
+          ["run", trace, "--target", target, "--allow-writes", "--speed", "max", "--order", "depth", "--iodepth", "16"],
+          environment: environment)
+        try #require(result.status == 0, "\(result.stderr)")
+      }
+      #expect(perRequest < 0.05, "\(perRequest) calls of malloc per request")
+    }
+  }
 }

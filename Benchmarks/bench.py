@@ -7,7 +7,7 @@ A row gives our figure and the peer's (medians), the ratio ours/peer as min / me
 of the best run of each side, the target for the median ratio, and whether it is reached. Nothing here fails because something is slow: a machine under load is no defect. What cannot
 be measured (a peer that is not installed, a command that fails) is a row that says so.
 
-Sections: record, attach, block, codec, replay, engines, direct, memory, timing, paced. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
+Sections: record, attach, block, codec, replay, engines, direct, memory, timing, paced, net. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
 BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request), BENCH_DISK (/var/tmp: a folder on a disk, for
 the page cache of a real filesystem and for O_DIRECT).
 """
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 
-SECTIONS = ["record", "attach", "block", "codec", "replay", "engines", "direct", "memory", "timing", "paced"]
+SECTIONS = ["record", "attach", "block", "codec", "replay", "engines", "direct", "memory", "timing", "paced", "net"]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1000000"))
 MEMORY_REQUESTS = int(os.environ.get("BENCH_MEMORY_REQUESTS", "10000000"))
@@ -586,6 +586,94 @@ def record_loss():
     row("  calls/s of the four together", count(reached), target=f"{count(rate)} asked")
 
 
+def stream_trace(size, requests, writes):
+    """Requests of one size and one direction."""
+    log = path("stream.iolog")
+    with open(log, "wb") as output:
+        run([programs("generate-iolog"), requests, path("target"), 16 * MIB, size, 100 if writes else 0, 1000], stdout=output)
+    trace = import_fio(log, "stream.iotrace")
+    os.unlink(log)
+    return trace
+
+
+def beside_receiver(address, size, requests, sender):
+    """Runs a sender against the C receiver; the receiver's bytes/s."""
+    command = [programs("net-peer"), "receive", address, str(size), str(requests)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as receiver:
+        try:
+            receiver.stderr.readline()  # it listens
+            sender()
+            output, _ = receiver.communicate(timeout=300)
+        except (NotMeasured, subprocess.TimeoutExpired):
+            receiver.kill()
+            raise
+    result = json.loads(output)
+    return result["bytes"] / result["seconds"]
+
+
+def section_net():
+    heading("One stream between two processes of this machine (bytes/s), beside a C sender and receiver of the same sizes")
+    rate = lambda value: f"{value / (1 << 30):.2f} GiB/s"
+    for kind in ("tcp", "unix"):
+        for size, requests in ((4096, REQUESTS), (65536, REQUESTS // 8)):
+            attempt(f"{kind}, {size} B", lambda: stream_pairs(kind, size, requests, rate))
+    heading(f"NBD: {count(REQUESTS // 4)} reads of 4 KiB at nbdkit's memory plugin (requests/s)")
+    for depth in (1, 32):
+        attempt(f"nbd, depth {depth}", lambda: nbd_pairs(depth))
+
+
+def stream_pairs(kind, size, requests, rate):
+    address, target = ("tcp:40917", "tcp://127.0.0.1:40917") if kind == "tcp" else (f"unix:{path('s')}",) * 2
+    trace = stream_trace(size, requests, writes=True)
+    options = ["--engine", "net", "--target", target, "--speed", "max", "--order", "depth", "--workers", "1"]
+    peer = lambda: run([programs("net-peer"), "send", address, size, requests])
+    try:
+        for label, more in (("", ["--no-digest"]), (" with digests", [])):
+            rounds = []
+            for _ in range(PAIRS):
+                rounds.append(
+                    tuple(
+                        once(address, kind, size, requests, sender)
+                        for sender in (lambda: replay(trace, *options, *more), peer)
+                    )
+                )
+            goal = 0.9 if not label else None
+            compare(f"{kind}, {size} B, sending{label}", rate, rounds, "C sender", at_least=goal)
+    finally:
+        os.unlink(trace)
+
+
+def once(address, kind, size, requests, sender):
+    if kind == "unix" and os.path.exists(address[len("unix:"):]):
+        os.unlink(address[len("unix:"):])
+    return beside_receiver(address, size, requests, sender)
+
+
+def nbd_pairs(depth):
+    need("nbdkit")
+    requests = REQUESTS // 4
+    log = make_iolog("nbd.iolog", requests, path("target"), 64 * MIB)
+    trace = import_fio(log, "nbd.iotrace")
+    socket = path("nbd.sock")
+    server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "memory", "64M"], stderr=subprocess.DEVNULL)
+    uri = f"nbd+unix:///?socket={socket}"
+    try:
+        for _ in range(500):
+            if os.path.exists(socket):
+                break
+            time.sleep(0.01)
+        options = ["--engine", "nbd", "--target", uri, "--speed", "max", "--order", "depth", "--iodepth", str(depth)]
+        rounds = []
+        for _ in range(PAIRS):
+            report, _ = replay(trace, *options)
+            job, _ = fio(log, "--replay_no_stall=1", "--ioengine=nbd", f"--uri={uri}", f"--iodepth={depth}")
+            rounds.append((report["run"]["iops"], fio_rate(job)))
+        compare(f"nbd, depth {depth}", count, rounds, "fio nbd", at_least=1)
+    finally:
+        server.terminate()
+        server.wait()
+        os.unlink(log)
+        os.unlink(trace)
 def section_attach():
     heading("Attaching: what a pread of 4 KiB costs more while a recorder is attached to the program")
     attempt("attached", attach_cost)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Records a small backup (tar, gzip and dd under one shell), shows what is in the trace, replays it at its own speed and as fast as
-# it goes, compares two replays, and replays it through every engine.
+# it goes, compares two replays, and replays it through every engine: over a loopback connection through net.
 #
 #   scripts/demo.sh BUILD_FOLDER
 #
@@ -87,6 +87,27 @@ show 'trace-replay diff max-1-worker.json max-2-workers.json --json diff.json'
 trace-replay diff max-1-worker.json max-2-workers.json >diff.txt
 trace-replay diff max-1-worker.json max-2-workers.json --json diff.json >/dev/null
 cat diff.txt
+
+# The other end of the next replay: it says where it waits, and stops after one connection, or when nobody comes.
+start_server() {
+  heading 'The other end of a connection, which receives what the backup writes'
+  show 'trace-replay serve backup.iotrace --only write &'
+  trace-replay serve backup.iotrace --only write --idle 10s >serve.txt 2>serve.log &
+  server=$!
+  address=''
+  while [ -z "$address" ] && kill -0 "$server" 2>/dev/null; do
+    sleep 0.1
+    address=$(sed -n 's/^trace-replay: waiting at //p' serve.log)
+  done
+  cat serve.log
+  [ -n "$address" ]
+}
+
+start_server
+run_replay net 'Replaying the writes over the connection' --only write --target "$address" --speed max
+wait "$server"
+heading 'What the other end received'
+cat serve.txt
 
 heading 'Every engine of this machine on the same trace, in a fair order'
 engines=''

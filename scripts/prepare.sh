@@ -13,7 +13,7 @@ fail() { say "$*"; exit 1; }
 
 required_packages() {
   # build-essential brings cc for the preload library and strip for `make install`; git fetches Swift packages.
-  printf '%s\n' build-essential git liburing-dev libaio-dev zlib1g-dev
+  printf '%s\n' build-essential git liburing-dev libaio-dev libxxhash-dev zlib1g-dev
   case $purpose in
     demo) printf '%s\n' tar ;;
     bench) printf '%s\n' python3 ;;
@@ -22,9 +22,9 @@ required_packages() {
 
 optional_packages() {
   case $purpose in
-    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit libnbd-bin fdisk util-linux postgresql \
+    test) printf '%s\n' strace fio sqlite3 tar python3 bzip2 tmux mount e2fsprogs nbdkit qemu-utils libnbd-bin fdisk util-linux postgresql \
       redis-server redis-tools busybox-static python3-venv python3-jsonschema python3-prometheus-client chromium fonts-dejavu-core ;;
-    bench) printf "%s\n" strace fio bpftrace trace-cmd blktrace postgresql redis-server redis-tools sqlite3 busybox-static ;;
+    bench) printf '%s\n' strace fio nbdkit bpftrace trace-cmd blktrace postgresql redis-server redis-tools sqlite3 busybox-static ;;
   esac
 }
 

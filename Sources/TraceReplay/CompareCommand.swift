@@ -45,7 +45,9 @@ struct CompareCommand: ParsableCommand {
     StopSignal.install()
     if let json { try ReportFile.check(json, overwrite: force) }
     let path = output ?? RunFolder.defaultPath(tracePath: trace, suffix: "compare")
-    let candidates = ComparisonCandidate.all(engines: engine.isEmpty ? ["sync"] : engine, targets: target) {
+    let candidates = ComparisonCandidate.all(
+      engines: engine.isEmpty ? [EngineRegistry.engineName(forTarget: target.first)] : engine, targets: target
+    ) {
       replay.options(engine: $0, target: $1, reservedPaths: [trace] + [json].compactMap { $0 }.filter { $0 != "-" })
     }
     // What can't run is found before the folder is made.

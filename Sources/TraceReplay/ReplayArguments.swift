@@ -23,8 +23,15 @@ struct ReplayArguments: ParsableArguments {
   @Flag(help: "io_uring: a kernel thread polls the submission queue.") var sqpoll = false
   @Flag(help: "io_uring: completions are polled for; takes O_DIRECT and a device that can be polled.") var iopoll = false
   @Flag(help: "io_uring: register the buffers; pins their memory.") var fixed = false
-  @Option(help: "How descriptors and completions are waited for: auto (io_uring where the kernel has it), epoll or io_uring.")
+  @Option(help: "How descriptors are waited for: auto, epoll or io_uring, which also makes ring operations of sends and receives.")
   var eventLoop = EventLoopChoice.automatic
+  @Flag(help: "net: wait for the peer to connect to the target's address instead of connecting to it.") var listen = false
+  @Option(
+    name: .customLong("timeout"), help: "net, nbd: give up on a peer that does nothing for this long.", transform: parseDuration)
+  var peerTimeout: Int64 = NetworkOptions.defaultTimeoutNanoseconds
+  @Flag(help: "net: two connections, writes go out on the first and reads come in on the second.") var duplex = false
+  @Flag(help: "net: move data by vmsplice and splice (TCP and Unix sockets).") var splice = false
+  @Flag(inversion: .prefixedNo, help: "net: digests of what was sent and received, which both ends compare.") var digest = true
   @Option(
     help: ArgumentHelp("splice: capacity of the pipe (64KiB, 1MiB; default: the longest request's).", valueName: "size"),
     transform: parseSize)
@@ -75,6 +82,7 @@ struct ReplayArguments: ParsableArguments {
     for rule in map where !rule.contains("=") || rule.hasPrefix("=") || rule.hasSuffix("=") {
       throw ValidationError("--map \(PrintableText.escaped(rule)): RECORDED=TARGET")
     }
+    if peerTimeout <= 0 { throw ValidationError("--timeout: longer than nothing") }
     for rule in map where parseRule(rule) == nil {
       throw ValidationError("--map \(PrintableText.escaped(rule)): the offset is a size, as in ,offset=1GiB")
     }
@@ -102,6 +110,11 @@ struct ReplayArguments: ParsableArguments {
     options.engineOptions.submissionPolling = sqpoll
     options.engineOptions.completionPolling = iopoll
     options.engineOptions.fixedBuffers = fixed
+    options.engineOptions.network.listens = listen
+    options.engineOptions.network.timeoutNanoseconds = peerTimeout
+    options.engineOptions.network.isDuplex = duplex
+    options.engineOptions.network.splices = splice
+    options.engineOptions.network.computesDigests = digest
     options.engineOptions.pipeBytes = pipeSize.map { Int($0) }
     options.engineOptions.eventLoop = eventLoop
     options.engineOptions.idleReleaseNanoseconds = idleRelease
@@ -150,7 +163,7 @@ private func parseSpeed(_ text: String) throws -> ReplaySpeed {
   return speed
 }
 
-private func parseDuration(_ text: String) throws -> Int64 {
+func parseDuration(_ text: String) throws -> Int64 {
   guard let value = DurationText.nanoseconds(text) else {
     throw ValidationError("'\(PrintableText.escaped(text))' is no duration: 1.5s, 200ms, 10us")
   }
@@ -175,7 +188,7 @@ private func parseSize(_ text: String) throws -> UInt64 {
   return bytes
 }
 
-private func parseKind(_ text: String) throws -> IOOperation.Kind {
+func parseKind(_ text: String) throws -> IOOperation.Kind {
   guard let kind = IOOperation.Kind.allCases.first(where: { $0.name == text }) else {
     throw ValidationError(
       "'\(PrintableText.escaped(text))' is no operation that is replayed: \(IOOperation.Kind.allCases.map(\.name).joined(separator: ", "))")

@@ -13,8 +13,13 @@ struct RunCommand: ParsableCommand {
       """)
 
   @Argument(help: "The trace.") var trace: String
-  @Option(help: "Engine; 'trace-replay engines' lists them.") var engine = "sync"
-  @Option(help: "A file or block device (for a trace of one file), or a folder in which files are made.") var target: String?
+  @Option(help: "Engine; 'trace-replay engines' lists them (default: net or nbd for addresses, else sync).") var engine: String?
+  @Option(
+    help: """
+      A file or block device (for a trace of one file), a folder in which files are made, or an address: tcp://host:port, \
+      udp://host:port, unix:/path, nbd://host[:port]/export, nbd+unix:///export?socket=/path.
+      """)
+  var target: String?
   @OptionGroup var replay: ReplayArguments
   @Flag(help: "Say what would be done, with targets and expected duration, and do nothing.") var dryRun = false
   @Flag(help: "Refuse a trace that is known to miss requests, or was not closed.") var requireLossless = false
@@ -50,7 +55,8 @@ struct RunCommand: ParsableCommand {
       TraceReplay.complain("scratch files kept, the first is \(first.path)")
     }
     if let complaint = report.verification?.complaint { throw TraceReplay.Failure(status: 1, message: complaint) }
-    if report.run.partial { Glibc.exit(128 + StopSignal.received) }
+    if report.run.partial, StopSignal.received != 0 { Glibc.exit(128 + StopSignal.received) }
+    if let failure = report.run.failure { throw TraceReplay.Failure(status: 1, message: failure) }
     if requireFaithful, report.fidelity.verdict != .faithful {
       throw TraceReplay.Failure(
         status: 1, message: "the replay is not faithful: " + (report.fidelity.reasons.first ?? report.fidelity.verdict.rawValue))
@@ -59,7 +65,8 @@ struct RunCommand: ParsableCommand {
 
   private func options() -> ReplayOptions {
     let written = outputs.documents(json: json).files + (log.map { [$0] } ?? [])
-    var options = replay.options(engine: engine, target: target, reservedPaths: [trace] + written)
+    var options = replay.options(
+      engine: engine ?? EngineRegistry.engineName(forTarget: target), target: target, reservedPaths: [trace] + written)
     options.logPath = log
     options.overwriteLog = force
     return options

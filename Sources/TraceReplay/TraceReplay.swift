@@ -13,7 +13,10 @@ struct TraceReplay: ParsableCommand {
       (with --fail-inconclusive), 130 and 143 interrupted by SIGINT or SIGTERM (the report is valid and says partial).
       """,
     version: ToolVersion.current,
-    subcommands: [RunCommand.self, ReportCommand.self, DiffCommand.self, CompareCommand.self, SelftestCommand.self, EnginesCommand.self])
+    subcommands: [
+      RunCommand.self, ReportCommand.self, DiffCommand.self, CompareCommand.self, SelftestCommand.self, EnginesCommand.self,
+      ServeCommand.self,
+    ])
 
   /// Usage errors exit with 2, and every other failure with one sentence and its status.
   static func main() {

@@ -156,27 +156,10 @@ import Testing
   /// specialised for its engine.
   @Test(
     .enabled(if: ReleaseBuild.traceReplay != nil, "no release build of these sources; 'make test' makes one"),
-    arguments: EngineRegistry.entries.filter { $0.unavailability() == nil && ($0.capabilities.lastingTarget || $0.name == "null") }.map(
+    arguments: EngineRegistry.entries.filter { $0.unavailability() == nil && ($0.worksOnFiles || $0.name == "null") }.map(
       \.name))
   func noAllocationPerRequest(engine: String) throws {
-    let counter = try compileC(
-      """
-      #define _GNU_SOURCE
-      #include <dlfcn.h>
-      #include <stdio.h>
-      #include <stdlib.h>
-      extern void *__libc_malloc(size_t);
-      extern void *__libc_calloc(size_t, size_t);
-      extern void *__libc_realloc(void *, size_t);
-      static unsigned long calls;
-      void *malloc(size_t n) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_malloc(n); }
-      void *calloc(size_t n, size_t m) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_calloc(n, m); }
-      void *realloc(void *p, size_t n) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_realloc(p, n); }
-      __attribute__((destructor)) static void tell(void) {
-        FILE *out = fopen(getenv("MALLOC_COUNT"), "w");
-        if (out) { fprintf(out, "%lu", calls); fclose(out); }
-      }
-      """, in: folder, name: "counter.so", flags: ["-shared", "-fPIC"])
+    let counter = try compileAllocationCounter(in: folder)
     let requests = 30_000
     func calls(_ count: Int, _ more: [String]) throws -> Int {
       let trace = try conformanceTrace(

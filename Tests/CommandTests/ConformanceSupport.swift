@@ -4,11 +4,12 @@ import Testing
 
 @testable import TraceKit
 
-/// The engines that the conformance suite runs: every registered one that reads and writes targets that stay.
+/// The engines that the conformance suite runs: every registered one that reads and writes files. Those that talk to peers are
+/// compared with them in `NetCommandTests`.
 ///
 /// One that this kernel cannot run is left out, and `ConformanceTests.enginesThatAreLeftOut` says why.
 enum ConformanceEngines {
-  static let registered = EngineRegistry.entries.filter { $0.needsTargets && $0.capabilities.lastingTarget }
+  static let registered = EngineRegistry.entries.filter { $0.worksOnFiles && $0.capabilities.lastingTarget }
   static let runnable = registered.filter { $0.unavailability() == nil }.map(\.name)
 }
 
@@ -114,4 +115,26 @@ struct TestRandom: RandomNumberGenerator {
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
     return z ^ (z >> 31)
   }
+}
+
+/// A library for LD_PRELOAD that counts the calls of malloc and its kin, and writes their number to the file $MALLOC_COUNT.
+func compileAllocationCounter(in folder: TemporaryFolder) throws -> String {
+  try compileC(
+    """
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    extern void *__libc_malloc(size_t);
+    extern void *__libc_calloc(size_t, size_t);
+    extern void *__libc_realloc(void *, size_t);
+    static unsigned long calls;
+    void *malloc(size_t n) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_malloc(n); }
+    void *calloc(size_t n, size_t m) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_calloc(n, m); }
+    void *realloc(void *p, size_t n) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); return __libc_realloc(p, n); }
+    __attribute__((destructor)) static void tell(void) {
+      FILE *out = fopen(getenv("MALLOC_COUNT"), "w");
+      if (out) { fprintf(out, "%lu", calls); fclose(out); }
+    }
+    """, in: folder, name: "counter.so", flags: ["-shared", "-fPIC"])
 }

@@ -14,6 +14,11 @@ struct EngineSettingTests {
     case .eventLoop: options.eventLoop = .ioUring
     case .pipeSize: options.pipeBytes = 1 << 20
     case .idleRelease: options.idleReleaseNanoseconds = 1
+    case .listen: options.network.listens = true
+    case .duplex: options.network.isDuplex = true
+    case .splice: options.network.splices = true
+    case .timeout: options.network.timeoutNanoseconds = 1
+    case .noDigest: options.network.computesDigests = false
     }
     return options
   }

@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test(arguments: EngineRegistry.entries.filter(\.needsTargets).map(\.name), [1, 3])
+  @Test(arguments: EngineRegistry.entries.filter(\.worksOnFiles).map(\.name), [1, 3])
   func dependenciesAreKept(engine: String, workers: Int) throws {
     guard try EngineRegistry.engine(engine).unavailability() == nil else { return }
     let isAsynchronous = try EngineRegistry.engine(engine).isAsynchronous

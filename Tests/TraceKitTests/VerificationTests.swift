@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct VerificationTests {
   let folder = Folder()
-  static let engines = EngineRegistry.entries.filter { $0.needsTargets && $0.capabilities.lastingTarget && $0.unavailability() == nil }.map(
+  static let engines = EngineRegistry.entries.filter { $0.worksOnFiles && $0.capabilities.lastingTarget && $0.unavailability() == nil }.map(
     \.name)
 
   /// More of them by IOTRACE_VERIFY_ROUNDS.

@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
+#include "trace_net.h"
 #include "trace_ring.h"
 
 // The static inline functions below are macros or variadic in C, which Swift can't import.

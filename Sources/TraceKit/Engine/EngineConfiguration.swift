@@ -23,6 +23,8 @@ public struct EngineOptions: Sendable {
   public var pipeBytes: Int?
   /// A libaio context without requests is released after this long.
   public var idleReleaseNanoseconds: Int64 = 30_000_000_000
+  /// How peers of sockets are met.
+  public var network = NetworkOptions()
   public init() {}
 }
 
@@ -41,6 +43,8 @@ public struct EngineConfiguration: @unchecked Sendable {
   public var writeArena: UnsafeRawBufferPointer
   /// Longest read or write in bytes.
   public var largestRequestBytes: Int
+  /// The worker's own connection, for engines whose targets are peers.
+  public var connection: NetConnection?
 
   public init(
     options: EngineOptions = EngineOptions(), iodepth: Int, slots: Int, descriptors: [Int32] = [],

@@ -6,6 +6,7 @@ public struct EngineRegistry: Sendable {
     public let summary: String
     public let capabilities: EngineCapabilities
     public let needsTargets: Bool
+    public let targetKind: EngineTargetKind
     public let isAsynchronous: Bool
     /// Why this machine cannot run it; nil when it can.
     public let unavailability: @Sendable () -> String?
@@ -25,6 +26,7 @@ public struct EngineRegistry: Sendable {
       summary = Engine.summary
       capabilities = Engine.capabilities
       needsTargets = Engine.needsTargets
+      targetKind = Engine.targetKind
       isAsynchronous = Engine.isAsynchronous
       unavailability = { Engine.unavailability() }
       features = { Engine.features() }
@@ -34,6 +36,9 @@ public struct EngineRegistry: Sendable {
       runWorker = { ReplayWorker<Engine>.run($0) }
     }
 
+    /// Its targets are files and block devices.
+    public var worksOnFiles: Bool { needsTargets && targetKind == .files }
+
     /// Requests in flight per worker unless the user says otherwise.
     public var defaultIodepth: Int { isAsynchronous ? EngineOptions.defaultIodepth : 1 }
   }
@@ -41,7 +46,14 @@ public struct EngineRegistry: Sendable {
   public static let entries: [Entry] = [
     Entry(NullEngine.self), Entry(SyncEngine.self), Entry(SpliceEngine.self), Entry(MmapEngine.self),
     Entry(LibaioEngine.self), Entry(IOUringEngine.self),
+    Entry(NetEngine.self), Entry(NBDEngine.self),
   ]
+
+  /// The engine that a target asks for when none is named.
+  public static func engineName(forTarget target: String?) -> String {
+    guard let target, NetAddress.isAddress(target) else { return SyncEngine.name }
+    return target.hasPrefix("nbd") ? "nbd" : "net"
+  }
 
   /// The engine of a name.
   public static func engine(_ name: String) throws(TraceError) -> Entry {

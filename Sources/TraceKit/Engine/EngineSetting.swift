@@ -7,6 +7,11 @@ public enum EngineSetting: String, CaseIterable, Sendable {
   case eventLoop = "--event-loop"
   case pipeSize = "--pipe-size"
   case idleRelease = "--idle-release"
+  case listen = "--listen"
+  case duplex = "--duplex"
+  case splice = "--splice"
+  case timeout = "--timeout"
+  case noDigest = "--no-digest"
 
   /// The flag that chooses it.
   var flag: String { rawValue }
@@ -24,6 +29,11 @@ extension EngineOptions {
     if eventLoop != usual.eventLoop { chosen.insert(.eventLoop) }
     if pipeBytes != nil { chosen.insert(.pipeSize) }
     if idleReleaseNanoseconds != usual.idleReleaseNanoseconds { chosen.insert(.idleRelease) }
+    if network.listens { chosen.insert(.listen) }
+    if network.isDuplex { chosen.insert(.duplex) }
+    if network.splices { chosen.insert(.splice) }
+    if network.timeoutNanoseconds != usual.network.timeoutNanoseconds { chosen.insert(.timeout) }
+    if !network.computesDigests { chosen.insert(.noDigest) }
     return chosen
   }
 
@@ -40,6 +50,11 @@ extension EngineOptions {
       case .eventLoop: kept.eventLoop = usual.eventLoop
       case .pipeSize: kept.pipeBytes = usual.pipeBytes
       case .idleRelease: kept.idleReleaseNanoseconds = usual.idleReleaseNanoseconds
+      case .listen: kept.network.listens = usual.network.listens
+      case .duplex: kept.network.isDuplex = usual.network.isDuplex
+      case .splice: kept.network.splices = usual.network.splices
+      case .timeout: kept.network.timeoutNanoseconds = usual.network.timeoutNanoseconds
+      case .noDigest: kept.network.computesDigests = usual.network.computesDigests
       }
     }
     return kept

@@ -8,6 +8,10 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   static var summary: String { get }
   /// It moves data from or to targets; false for one that only pretends.
   static var needsTargets: Bool { get }
+  /// What its targets are.
+  static var targetKind: EngineTargetKind { get }
+  /// It wants `IOOperation.isFollowed` to be right.
+  static var looksAhead: Bool { get }
   /// It keeps several operations in flight; otherwise each is complete when `queue` returns.
   static var isAsynchronous: Bool { get }
   /// What it can be asked to do.
@@ -39,12 +43,29 @@ public protocol IOEngine: ~Copyable, SendableMetatype {
   /// Called now and then while no request is in flight and none is due: an engine may release what it holds for requests.
   /// - Parameter now: CLOCK_MONOTONIC in nanoseconds.
   mutating func idle(now: Int64)
-  /// What the report should say about this run: pipe size, ring features.
+  /// The worker has no more requests: ends what the engine began (streams that its peer must see end). Takes bounded time.
+  mutating func finish()
+  /// What the report should say about this run: pipe size, ring features. Asked when the engine is made, and after `finish`.
   var conditions: [String: String] { get }
+  /// Why no further request can succeed (the peer is gone), or, after `finish`, why the run can't be trusted; nil while all is
+  /// well. Asked only after a failed operation, and at the end.
+  var failure: String? { get }
+}
+
+/// What an engine's targets are.
+public enum EngineTargetKind: String, Sendable {
+  /// Files and block devices.
+  case files
+  /// One-directional streams to a peer: `tcp://`, `udp://`, `unix:`.
+  case streams
+  /// Exports of storage servers: `nbd://`, `nbd+unix:`.
+  case exports
 }
 
 extension IOEngine where Self: ~Copyable {
   public static var needsTargets: Bool { true }
+  public static var targetKind: EngineTargetKind { .files }
+  public static var looksAhead: Bool { false }
   public static var isAsynchronous: Bool { false }
   public static var capabilities: EngineCapabilities { EngineCapabilities() }
   public static func unavailability() -> String? { nil }
@@ -55,7 +76,9 @@ extension IOEngine where Self: ~Copyable {
   public mutating func commit() {}
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int { 0 }
   public mutating func idle(now: Int64) {}
+  public mutating func finish() {}
   public var conditions: [String: String] { [:] }
+  public var failure: String? { nil }
 }
 
 /// What became of an operation that was given to an engine.

@@ -55,6 +55,8 @@ public struct IOOperation: BitwiseCopyable {
   public var kind: Kind
   /// The target takes this operation with O_DIRECT.
   public var isDirect = false
+  /// The next request goes the same way and is due already; only for engines that look ahead.
+  public var isFollowed = false
   /// The target is a block device.
   public var isBlockDevice: Bool
   public var fileDescriptor: Int32

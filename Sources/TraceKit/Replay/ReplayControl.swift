@@ -45,7 +45,8 @@ final class ReplayControl: @unchecked Sendable {
     static let go = 40
     static let errors = 48
     static let lag = 56
-    static let count = 64
+    static let ended = 64
+    static let count = 72
   }
   let tracksInversions: Bool
   /// What `--verify` knows; set before the workers start.
@@ -116,6 +117,23 @@ final class ReplayControl: @unchecked Sendable {
   }
 
   func go() { ctrace_store_release64(words + Word.go, 1) }
+
+  // MARK: Ending early
+
+  /// No further request can succeed: all workers stop, and the report says why.
+  func end(_ reason: String) {
+    failures.add(TraceError(.refused, reason))
+    ctrace_store_release64(words + Word.ended, 1)
+  }
+
+  /// The run ended early.
+  var hasEnded: Bool { ctrace_load_relaxed64(words + Word.ended) != 0 }
+
+  /// Why the run ended early or can't be trusted; after the workers have ended.
+  var failure: String? { failures.first?.message }
+
+  /// Something that does not end the run, but makes its report doubtful.
+  func doubt(_ reason: String) { failures.add(TraceError(.refused, reason)) }
 
   // MARK: Counters
 

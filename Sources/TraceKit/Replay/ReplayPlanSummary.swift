@@ -12,6 +12,8 @@ public struct ReplayPlanSummary: Sendable {
     public var requests: UInt64
     /// It would be refused without `--allow-writes`.
     public var needsPermission: Bool
+    /// For a stream: which way the data go; nil for what has contents.
+    public var directions: String?
   }
   public var requests: UInt64
   public var bytesRead: UInt64
@@ -36,7 +38,9 @@ public struct ReplayPlanSummary: Sendable {
     for (reason, count) in notReplayed.sorted(by: { $0.key < $1.key }) { lines.append("not replayed  \(count) × \(reason)") }
     for target in targets.prefix(1000) {
       var line = "\(target.target)  for \(target.recorded): \(target.requests) requests, "
-      line += target.exists ? (target.changes ? "\(ByteCount.text(target.bytesOverwritten)) OVERWRITTEN" : "only read") : "will be made"
+      line +=
+        target.directions
+        ?? (target.exists ? (target.changes ? "\(ByteCount.text(target.bytesOverwritten)) OVERWRITTEN" : "only read") : "will be made")
       if target.needsPermission { line += " (refused without --allow-writes)" }
       lines.append(line)
     }

@@ -17,6 +17,10 @@ struct ReplaySession {
     var producer: RequestProducer
     var stopSignal: Int32
     var marginNanoseconds: Int64
+    /// No further request could succeed.
+    var endedEarly = false
+    /// Why it ended early, or why the run can't be trusted.
+    var failure: String?
   }
 
   let engine: EngineRegistry.Entry
@@ -31,6 +35,8 @@ struct ReplaySession {
   let survey: TraceSurvey?
   let expectedRequests: UInt64?
   let log: ReplayLog?
+  /// One for each worker, for engines whose targets are peers.
+  var connections: [NetConnection] = []
 
   func run(progress: (Replayer.Progress) -> Void) throws(TraceError) -> Outcome {
     let queues = makeQueues()
@@ -75,7 +81,8 @@ struct ReplaySession {
       results: results, elapsedNanoseconds: max(0, end), cpuNanoseconds: ctrace_process_cpu_ns() - cpuBefore,
       shiftNanoseconds: control.shift, inversions: control.inversions, notReplayed: producer.notReplayed, produced: producer.requests,
       producer: producer,
-      stopSignal: ctrace_stop_signal(), marginNanoseconds: control.pacer.marginNanoseconds)
+      stopSignal: ctrace_stop_signal(), marginNanoseconds: control.pacer.marginNanoseconds, endedEarly: control.hasEnded,
+      failure: control.failure)
   }
 
   private func makeQueues() -> [RequestQueue] {
@@ -93,7 +100,8 @@ struct ReplaySession {
     let limit = dividesRequests || workers == 1 ? RequestBatch.capacity : control.isTimed ? 1 : 8
     let setup = WorkerSetup(
       queue: queue, control: control, result: result, claimLimit: limit, iodepth: iodepth, dependencies: dependencies,
-      log: log?.channel(control.streams), cpu: options.cpus.isEmpty ? nil : options.cpus[index % options.cpus.count])
+      log: log?.channel(control.streams), cpu: options.cpus.isEmpty ? nil : options.cpus[index % options.cpus.count],
+      connection: connections.isEmpty ? nil : connections[index])
     let engine = engine
     return try WorkerThread {
       engine.runWorker(setup)
@@ -108,7 +116,7 @@ struct ReplaySession {
     while done.value < workers {
       ctrace_sleep_until(ctrace_monotonic_ns() + pause)
       pause = min(20_000_000, pause * 2)
-      if ctrace_stop_signal() != 0 { queues.forEach { $0.stop() } }
+      if ctrace_stop_signal() != 0 || control.hasEnded { queues.forEach { $0.stop() } }
       let now = ctrace_monotonic_ns()
       guard now - lastReport >= 100_000_000 else { continue }
       lastReport = now

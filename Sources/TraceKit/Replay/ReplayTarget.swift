@@ -17,4 +17,6 @@ public struct ReplayTarget: Sendable {
   public var isNew = false
   public var bytesToWrite: UInt64 = 0
   public var requests: UInt64 = 0
+  /// What a report calls it when it is no file: the scheme of its address.
+  var addressScheme: String?
 }

@@ -59,7 +59,7 @@ final class SharedDependencies: @unchecked Sendable {
 
 extension ReplayWorker where Engine: ~Copyable {
   mutating func runWithDependencies(_ shared: SharedDependencies) {
-    while ctrace_stop_signal() == 0 {
+    while ctrace_stop_signal() == 0, !hasEnded {
       guard let (claim, slot) = shared.claim(queue) else {
         if queue.isFinished || !queue.waitForMore() { break }
         continue

@@ -48,6 +48,7 @@ extension ReplayWorker where Engine: ~Copyable {
     var now = ctrace_monotonic_ns()
     while true {
       now = fill(&state, now: now)
+      if hasEnded { leave(&state) }
       if state.isIdle {
         if state.isExhausted, state.delayedCount == 0 { break }
         if let due = state.nextDue {
@@ -68,12 +69,23 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(__always)
   private mutating func rest(until due: Int64, from start: Int64) -> Int64 {
     var now = start
-    while due - now > 2 * Self.longestWait, ctrace_stop_signal() == 0 {
+    while due - now > 2 * Self.longestWait, ctrace_stop_signal() == 0, !hasEnded {
       engine.idle(now: now)
       ctrace_sleep_until(now + Self.longestWait)
       now = ctrace_monotonic_ns()
     }
-    return control.pacer.wait(until: due, from: now)
+    return hasEnded ? now : control.pacer.wait(until: due, from: now)
+  }
+
+  /// The engine can do no more: what it holds has completed with errors, what waits for others is not begun.
+  @inline(never)
+  private mutating func leave(_ state: inout State) {
+    while state.table.readyCount > 0 { _ = state.table.takeReady() }
+    if let claim = state.claim { queue.release(claim.batch, claim.range.count) }
+    state.claim = nil
+    state.nextDue = nil
+    state.delayedCount = 0
+    state.isExhausted = true
   }
 
   // MARK: Submitting
@@ -85,7 +97,7 @@ extension ReplayWorker where Engine: ~Copyable {
     state.isBusy = false
     var queued = false
     if think.isEnabled { wakeDelayed(&state, now) }
-    while state.table.readyCount > 0, state.inFlight < iodepth, !state.isBusy {
+    while state.table.readyCount > 0, state.inFlight < iodepth, !state.isBusy, !hasEnded {
       let slot = state.table.takeReady()
       if think.isEnabled, delay(slot, &state, now) { continue }
       submit(slot, &state, now)
@@ -158,7 +170,7 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(__always)
   private mutating func advance(_ state: inout State) -> Bool {
     if let claim = state.claim {
-      if state.position < claim.range.upperBound, ctrace_stop_signal() == 0 { return true }
+      if state.position < claim.range.upperBound, ctrace_stop_signal() == 0, !hasEnded { return true }
       return nextClaim(&state)
     }
     return nextClaim(&state)
@@ -167,13 +179,14 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(never)
   private mutating func nextClaim(_ state: inout State) -> Bool {
     if let claim = state.claim { queue.release(claim.batch, claim.range.count) }
-    state.claim = ctrace_stop_signal() == 0 ? queue.claimIfAny(claimLimit) : nil
+    let isEnding = ctrace_stop_signal() != 0 || hasEnded
+    state.claim = isEnding ? nil : queue.claimIfAny(claimLimit)
     state.isStarved = false
     if let claim = state.claim {
       state.position = claim.range.lowerBound
       return true
     }
-    if ctrace_stop_signal() != 0 || queue.isFinished { state.isExhausted = true } else { state.isStarved = true }
+    if isEnding || queue.isFinished { state.isExhausted = true } else { state.isStarved = true }
     return false
   }
 
@@ -251,5 +264,6 @@ extension ReplayWorker where Engine: ~Copyable {
     if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
     if let checks { checks.end(slot: Int(slot), result: result) }
     state.table.release(slot)
+    if result < 0, Engine.targetKind != .files { noteFailure() }
   }
 }

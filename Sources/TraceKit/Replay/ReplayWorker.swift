@@ -21,6 +21,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let checks: CheckedSlots?
   /// CLOCK_MONOTONIC of the replay's time 0.
   var anchor: Int64 = 0
+  /// The next request goes the same way and is due; only with engines that look ahead.
+  var isFollowed = false
 
   /// Runs one worker to its end on the calling thread.
   static func run(_ setup: WorkerSetup) {
@@ -44,8 +46,10 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
       }
       worker.log?.finish()
       setup.result.verification = worker.checks?.result
+      worker.engine.finish()
       // Some of it is only known after the requests.
       setup.result.conditions = worker.engine.conditions
+      if let failure = worker.engine.failure { control.doubt(failure) }
     } catch {
       control.fail(error)
       _ = control.enter()
@@ -62,11 +66,12 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     }
     buffers = WorkerBuffers(
       largestBytes: Engine.needsTargets ? control.largestRequestBytes : 0, slots: slots, isExclusive: verification != nil)
-    engine = try Engine(
-      EngineConfiguration(
-        options: control.engineOptions, iodepth: setup.iodepth, slots: slots,
-        descriptors: Engine.needsTargets ? control.descriptors : [], readArena: buffers.arena,
-        writeArena: checks?.arena ?? control.payload.memory, largestRequestBytes: control.largestRequestBytes))
+    var configuration = EngineConfiguration(
+      options: control.engineOptions, iodepth: setup.iodepth, slots: slots,
+      descriptors: Engine.needsTargets ? control.descriptors : [], readArena: buffers.arena,
+      writeArena: checks?.arena ?? control.payload.memory, largestRequestBytes: control.largestRequestBytes)
+    configuration.connection = setup.connection
+    engine = try Engine(configuration)
     queue = setup.queue
     self.control = control
     tally = setup.result.tally
@@ -90,12 +95,35 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
       var now = ctrace_monotonic_ns()
       for i in claim.range {
         if ctrace_stop_signal() != 0 { break }
+        if hasEnded { break }
+        if Engine.looksAhead {
+          isFollowed = i + 1 < claim.range.upperBound && isDue(claim.batch.requests + i + 1, claim.batch, after: claim.batch.requests + i)
+        }
         now = perform(claim.batch.requests + i, claim.batch, now: now)
       }
       reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
-      if ctrace_stop_signal() != 0 { break }
+      if ctrace_stop_signal() != 0 || hasEnded { break }
     }
+  }
+
+  /// Whether a request of the same kind as the one before it is due by now.
+  private func isDue(_ next: UnsafePointer<ReplayRequest>, _ batch: RequestBatch, after one: UnsafePointer<ReplayRequest>) -> Bool {
+    guard next.pointee.kind == one.pointee.kind else { return false }
+    guard isTimed else { return true }
+    let ordinal = batch.firstOrdinal &+ UInt64(next.pointee.ordinalOffset)
+    return anchor &+ schedule.due(startNanoseconds: next.pointee.startNanoseconds, ordinal: ordinal) &+ control.shift
+      <= ctrace_monotonic_ns()
+  }
+
+  /// No worker can do more, since a peer is gone; files are always there.
+  @inline(__always)
+  var hasEnded: Bool { Engine.targetKind != .files && control.hasEnded }
+
+  /// An operation failed: when the engine can do no more, the run ends.
+  @inline(never)
+  func noteFailure() {
+    if let failure = engine.failure { control.end(failure) }
   }
 
   /// Does one request; the clock is read once after it, and that time begins the next one.
@@ -133,6 +161,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if log != nil {
       log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
     }
+    if outcome < 0, Engine.targetKind != .files { noteFailure() }
     think.finish(request, completed: completed &- anchor)
     if let checks {
       checks.end(slot: 0, result: outcome)
@@ -177,6 +206,7 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
       kind: kind, isBlockDevice: false, fileDescriptor: -1, flags: Int32(request.pointee.callFlags), buffer: nil, offsetBytes: offset,
       lengthBytes: length)
     guard Engine.needsTargets else { return operation }
+    if Engine.looksAhead { operation.isFollowed = isFollowed }
     let file = Int(request.pointee.file)
     let destination = destinations[file]
     offset = destination.placement.place(offset, length)

@@ -52,7 +52,8 @@ public final class Replayer {
     }
   }
 
-  private static func epoch(_ reader: TraceReader) throws(TraceError) -> Int64 {
+  /// Start of the first event.
+  static func epoch(_ reader: TraceReader) throws(TraceError) -> Int64 {
     let batch = EventBatch(capacity: 1)
     defer { try? reader.rewind() }
     return try reader.next(into: batch) ? batch.events[0].startNanoseconds : 0
@@ -65,6 +66,10 @@ public final class Replayer {
     let survey = try takeSurvey()
     var summary = ReplayPlanSummary(survey: survey.survey, notReplayed: survey.notReplayed, speed: options.speed)
     guard engine.needsTargets else { return summary }
+    guard engine.targetKind == .files else {
+      summary.targets = [try RemoteTargets.planned(options, engine: engine, files: reader.files, survey: survey.survey)]
+      return summary
+    }
     var permissive = options.targets
     permissive.allowWrites = true
     let plan = try TargetPlan(files: reader.files, survey: survey.survey, options: permissive)
@@ -93,6 +98,7 @@ public final class Replayer {
       throw TraceError(.usage, "--think-time: needs --speed max, and --order streams or dependencies")
     }
     if let reason = engine.refusal(of: options.engineOptions) { throw TraceError(.usage, reason) }
+    try RemoteTargets.checkTarget(options, engine)
     if options.verifies, !engine.needsTargets || !engine.capabilities.lastingTarget {
       throw TraceError(.usage, "--verify: the engine \(engine.name) has nothing that could be read back")
     }
@@ -107,7 +113,11 @@ public final class Replayer {
     let knownDamages = reader.damages.count
     var survey: TraceSurvey?
     var targets: TargetSet?
-    defer { targets?.cleanUp() }
+    var remote: RemoteTargets?
+    defer {
+      targets?.cleanUp()
+      remote?.cleanUp()
+    }
     var payload = Payload(seed: options.seed, largestBytes: 0)
     var store: RequestStore?
     if engine.needsTargets {
@@ -123,13 +133,18 @@ public final class Replayer {
           "\(PrintableText.escaped(tracePath)): a request of \(ByteCount.text(taken.largestRequestBytes)); engines take at most 4 GiB in one"
         )
       }
-      let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
       payload = Payload(
         seed: options.seed, largestBytes: Int(taken.largestRequestBytes), compressiblePercent: options.compressiblePercent)
-      targets = try openTargets(plan, taken, payload, progress)
+      if engine.targetKind == .files {
+        let plan = try TargetPlan(files: reader.files, survey: taken, options: options.targets)
+        targets = try openTargets(plan, taken, payload, progress)
+      } else {
+        remote = try RemoteTargets(options, engine: engine, files: reader.files, survey: taken, workers: workerCount())
+      }
       survey = taken
     }
     let cache = try prepareCache(targets)
+    let rows = remote?.targets ?? targets?.targets ?? []
     let workers = workerCount()
     let iodepth = options.engineOptions.iodepth ?? engine.defaultIodepth
     let expected = survey.map { $0.requests * UInt64(options.loops) }
@@ -137,24 +152,25 @@ public final class Replayer {
       options: options, pacer: options.speed.isTimed || options.keepsThinkTime ? Pacer.calibrated() : Pacer(marginNanoseconds: 0),
       payload: payload,
       streams: builder.streams, largestRequestBytes: Int(survey?.largestRequestBytes ?? 0),
-      writes: (survey?.bytesWritten ?? 0) > 0, targets: targets?.targets ?? [],
+      writes: (survey?.bytesWritten ?? 0) > 0, targets: rows,
       tracksInversions: workers > 1 || (engine.isAsynchronous && options.order.hasDependencies))
     if options.verifies, let targets, let survey {
       control.verification = try ReplayVerification(
         stamps: stamps, targets: targets.targets, survey: survey, folder: Self.temporaryFolder)
     }
     let log = try makeLog()
-    let session = ReplaySession(
+    var session = ReplaySession(
       engine: engine, options: options, reader: reader, builder: builder, filter: filter, control: control, workers: workers,
       iodepth: iodepth, store: store, survey: survey, expectedRequests: expected, log: log)
+    session.connections = remote?.connections ?? []
     if let targets { options.beforeRun?(targets.targets) }
     let outcome = try session.run(progress: progress)
     let verification = try check(control.verification, outcome, targets, progress)
     for damage in reader.damages.dropFirst(knownDamages).prefix(5) { warnings.append("\(PrintableText.escaped(tracePath)): \(damage)") }
     try log?.finish(complete: outcome.stopSignal == 0)
     let assembly = ReportAssembly(
-      tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: targets?.targets ?? [],
-      notes: notes + (targets?.notes ?? []), cache: cache, verification: verification,
+      tracePath: tracePath, reader: reader, options: options, engine: engine, outcome: outcome, targets: rows,
+      notes: notes + (remote?.notes ?? targets?.notes ?? []), cache: cache, verification: verification,
       workers: workers, iodepth: iodepth, expectedRequests: expected)
     return assembly.report()
   }
@@ -212,6 +228,8 @@ public final class Replayer {
 
   private func workerCount() -> Int {
     let recorded = reader.totals.map { Int(clamping: max(1, $0.threads)) } ?? ReplayOptions.defaultMaximumWorkers
+    // A peer is met once unless the user asks for more.
+    if engine.targetKind != .files { return options.workers ?? 1 }
     // One worker of an engine that keeps many in flight does what many threads did.
     if engine.isAsynchronous { return options.workers ?? 1 }
     let limit = options.workers ?? ReplayOptions.defaultMaximumWorkers

@@ -69,6 +69,8 @@ public struct TraceSurvey: Sendable {
   public private(set) var requests: UInt64 = 0
   public private(set) var bytesRead: UInt64 = 0
   public private(set) var bytesWritten: UInt64 = 0
+  /// Bytes that the reads ask for, whatever they moved when recorded.
+  public private(set) var lengthsRead: UInt64 = 0
   /// Largest read or write in bytes.
   public private(set) var largestRequestBytes: UInt64 = 0
   /// Last due time minus the first, in nanoseconds.
@@ -113,6 +115,7 @@ public struct TraceSurvey: Sendable {
     case .read:
       let moved = UInt64(max(0, request.expectedBytes))
       bytesRead &+= moved
+      lengthsRead &+= length
       largestRequestBytes = max(largestRequestBytes, length)
       file.reads = true
       if moved > 0 {

@@ -11,4 +11,6 @@ struct WorkerSetup: @unchecked Sendable {
   let log: ReplayLog.Channel?
   /// The CPU that it is pinned to, or nil.
   let cpu: Int?
+  /// The worker's own connection to a peer.
+  let connection: NetConnection?
 }

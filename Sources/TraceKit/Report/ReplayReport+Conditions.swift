@@ -85,8 +85,10 @@ extension ReplayReport {
     public var dropped: UInt64
     /// How far `--late shift` moved the schedule.
     public var shiftNanoseconds: Int64
-    /// A signal ended the run before the trace's end.
+    /// A signal ended the run before the trace's end, or `failure` did.
     public var partial: Bool
+    /// Why the run ended early (a peer that is gone), or why it can't be trusted (digests that differ); nil when all went well.
+    public var failure: String?
 
     enum CodingKeys: String, CodingKey {
       case engine, speed, order, late, workers, iodepth, filter, loops
@@ -100,7 +102,7 @@ extension ReplayReport {
       case shortTransfers = "short_transfers"
       case dropped
       case shiftNanoseconds = "shift_ns"
-      case partial
+      case partial, failure
     }
   }
 

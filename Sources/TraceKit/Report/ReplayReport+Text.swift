@@ -59,7 +59,11 @@ private struct ReportText {
     text += "\nrequests    \(run.requests) in \(DurationText.text(run.elapsedNanoseconds)), \(Decimal.text(run.iops, digits: 0))/s; "
     text += "\(ByteCount.text(run.bytesRead, style.units.sizes)) read, \(ByteCount.text(run.bytesWritten, style.units.sizes)) written, "
     text += ByteCount.rate(rate, style.units.rates)
-    if run.partial { text += "\n            " + style.ink("PARTIAL: stopped by a signal", .second) }
+    if let failure = run.failure {
+      text += "\n            " + style.ink("\(run.partial ? "PARTIAL" : "DOUBTFUL"): \(failure)", .second)
+    } else if run.partial {
+      text += "\n            " + style.ink("PARTIAL: stopped by a signal", .second)
+    }
     text += "\n            \(run.errors) errors"
     if let refused = run.submissionErrors, refused > 0 { text += " (\(refused) of them at submission)" }
     text += ", \(run.shortTransfers) short transfers"
@@ -67,7 +71,21 @@ private struct ReportText {
     if run.requests > 0 {
       text += ", \(DurationText.text(run.cpuNanoseconds / Int64(clamping: max(1, run.requests)))) CPU per request"
     }
-    return text + "\n\n"
+    return text + streamLines() + "\n\n"
+  }
+
+  /// What went over connections, with the digest that the other end shows as well.
+  private func streamLines() -> String {
+    var text = ""
+    for direction in ["sent", "received"] {
+      guard let comparison = report.options["net-comparison-\(direction)"] else { continue }
+      text += "\nstream      \(direction) \(report.options["net-bytes-\(direction)"] ?? "0") bytes"
+      if let datagrams = report.options["net-datagrams-\(direction)"] {
+        text += " in \(datagrams) datagrams, \(report.options["net-datagrams-lost"] ?? "an unknown number") lost"
+      }
+      text += "; digest \(report.options["net-digest-\(direction)"] ?? "not computed"), \(comparison)"
+    }
+    return text
   }
 
   private func latencyTable() -> String {

@@ -86,7 +86,8 @@ struct ReportAssembly {
       bytesRead: bytes("read"), bytesWritten: bytes("write"), errors: operations.reduce(0) { $0 + $1.errors },
       submissionErrors: outcome.results.reduce(0) { $0 + $1.submissionErrors },
       shortTransfers: operations.reduce(0) { $0 + $1.shortTransfers }, dropped: outcome.results.reduce(0) { $0 + $1.dropped },
-      shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0)
+      shiftNanoseconds: outcome.shiftNanoseconds, partial: outcome.stopSignal != 0 || outcome.endedEarly,
+      failure: outcome.failure)
   }
 
   /// What was left out, as text that is equal for equal filters.
@@ -223,6 +224,7 @@ struct ReportAssembly {
     let failed = operations.reduce(0) { $0 + $1.errors }
     let short = operations.reduce(0) { $0 + $1.shortTransfers }
     let dropped = outcome.results.reduce(0) { $0 + $1.dropped }
+    if let failure = outcome.failure { reasons.append(failure) }
     if outcome.stopSignal != 0 { reasons.append("stopped by a signal after \(issued) of \(wanted) requests") }
     if dropped > 0 { reasons.append("\(dropped) requests were dropped because they were late") }
     if outcome.shiftNanoseconds > 0 { reasons.append("the schedule was moved by \(DurationText.text(outcome.shiftNanoseconds))") }
@@ -252,10 +254,11 @@ struct ReportAssembly {
   private func targetRows() -> [ReplayReport.Target] {
     targets.filter { $0.requests > 0 }.prefix(100).map { target in
       var status = statfs()
-      let known = statfs(target.path, &status) == 0
+      let known = target.addressScheme == nil && statfs(target.path, &status) == 0
       let kind =
-        target.isBlockDevice
-        ? "block_device" : !target.isNew ? "existing" : options.targets.target == nil && options.targets.map.isEmpty ? "scratch" : "new"
+        target.addressScheme
+        ?? (target.isBlockDevice
+          ? "block_device" : !target.isNew ? "existing" : options.targets.target == nil && options.targets.map.isEmpty ? "scratch" : "new")
       return ReplayReport.Target(
         path: PrintableText.escaped(target.path), kind: kind,
         filesystem: known ? FilesystemName.name(UInt64(bitPattern: Int64(status.f_type))) : nil)
@@ -265,6 +268,10 @@ struct ReportAssembly {
   private func optionRows() -> [String: String] {
     var rows = ["seed": String(options.seed), "lag-budget": DurationText.text(options.lagBudgetNanoseconds)]
     for result in outcome.results.prefix(1) { rows.merge(result.conditions) { first, _ in first } }
+    // What is of each connection, in the order of the workers.
+    for result in outcome.results.dropFirst() where !targets.allSatisfy({ $0.addressScheme == nil }) {
+      rows.merge(result.conditions) { $0 == $1 ? $0 : "\($0), \($1)" }
+    }
     if options.speed.isTimed { rows["pacing-margin"] = DurationText.text(outcome.marginNanoseconds) }
     if options.keepsThinkTime { rows["think-time"] = "kept" }
     if options.division != .threads { rows["by"] = options.division.rawValue }

@@ -83,7 +83,7 @@ struct RunPage {
       (
         "replayed",
         "\(run.requests) requests in \(DurationText.text(run.elapsedNanoseconds)), \(ByteCount.text(run.bytesRead, units.sizes)) read, "
-          + "\(ByteCount.text(run.bytesWritten, units.sizes)) written" + (run.partial ? "; PARTIAL: stopped by a signal" : "")
+          + "\(ByteCount.text(run.bytesWritten, units.sizes)) written" + (run.partial ? "; PARTIAL: \(run.failure ?? "stopped by a signal")" : "")
       ),
       ("engine", "\(run.engine), \(run.workers) \(run.workers == 1 ? "worker" : "workers"), at most \(run.iodepth) in flight"),
       ("schedule", "speed \(run.speed), order \(run.order), late requests: \(run.late)" + (run.loops > 1 ? ", \(run.loops) loops" : "")),

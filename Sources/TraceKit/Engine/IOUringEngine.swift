@@ -1,4 +1,5 @@
 import CTrace
+import Glibc
 
 /// io_uring(7): submission and completion queues shared with the kernel. Requests are submitted in batches, by the call that also
 /// waits for completions; completions that are there are taken without a call.
@@ -21,6 +22,13 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private var longRequests: [Int32: LongRequest] = [:]
   /// Those whose next piece the full submission queue did not take.
   private var heldBack: [Int32] = []
+  /// The operation of each slot, for those that a signal ended.
+  private let operations: UnsafeMutablePointer<IOOperation>
+  /// Those that the full submission queue did not take again.
+  private var interrupted: [Int32] = []
+  private var retries = 0
+  /// In a run; a kernel that cancels everything must not keep it from ending.
+  private static let maximumRetries = 100_000
   private let drained: UnsafeMutablePointer<EventLoop.Completion>
   private let events: UnsafeMutablePointer<EventLoop.Event>
   private let limit: Int
@@ -85,11 +93,14 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     readArena = configuration.readArena
     limit = configuration.slots
     drained = .allocate(capacity: limit)
+    operations = .allocate(capacity: limit)
+    interrupted.reserveCapacity(limit)
     events = .allocate(capacity: 1)
   }
 
   deinit {
     drained.deallocate()
+    operations.deallocate()
     events.deallocate()
   }
 
@@ -108,7 +119,9 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   public mutating func queue(_ operation: IOOperation, slot: Int32) -> QueueStatus {
     if operation.kind == .truncate, !takesTruncate { return .completed(SyncEngine.perform(operation)) }
     if operation.lengthBytes > SyncEngine.maximumTransferBytes { return queueLong(operation, slot: slot) }
-    return prepare(operation, slot: slot) ? .queued : .busy
+    guard prepare(operation, slot: slot) else { return .busy }
+    operations[Int(slot)] = operation
+    return .queued
   }
 
   @inline(never)
@@ -116,10 +129,14 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     switch operation.kind {
     case .read, .write:
       guard prepare(operation, slot: slot) else { return .busy }
+      operations[Int(slot)] = operation
       longRequests[slot] = LongRequest(operation: operation)
       return .queued
     case .syncFileRange: return .completed(SyncEngine.perform(operation))
-    default: return prepare(operation, slot: slot) ? .queued : .busy
+    default:
+      guard prepare(operation, slot: slot) else { return .busy }
+      operations[Int(slot)] = operation
+      return .queued
     }
   }
 
@@ -177,7 +194,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
 
   @inline(__always)
   public mutating func reap(until deadline: Int64, into completions: UnsafeMutablePointer<IOCompletion>) -> Int {
-    if !heldBack.isEmpty { goOn() }
+    if !heldBack.isEmpty || !interrupted.isEmpty { goOn() }
     if polled != nil { return reapPolled(until: deadline, into: completions) }
     let count = loop.wait(until: deadline, into: events, capacity: 1, completions: drained, limit: limit).completions
     return take(count, into: completions, at: 0)
@@ -204,6 +221,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     for i in 0..<number {
       let slot = Int32(truncatingIfNeeded: drained[i].user_data)
       var result = Int64(drained[i].result)
+      if result == -Int64(EINTR) || result == -Int64(ECANCELED), offerAgain(slot) { continue }
       if !longRequests.isEmpty, let continued = resume(slot, result) {
         if continued == .min { continue }
         result = continued
@@ -214,9 +232,20 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     return count - start
   }
 
+  /// A signal is no result of the operation: it interrupts a wait, or keeps the kernel from making the worker that the request was
+  /// for, which cancels it. Nothing here cancels requests.
+  @inline(never)
+  private mutating func offerAgain(_ slot: Int32) -> Bool {
+    guard retries < Self.maximumRetries else { return false }
+    retries += 1
+    if !prepare(longRequests[slot]?.rest ?? operations[Int(slot)], slot: slot) { interrupted.append(slot) }
+    return true
+  }
+
   /// Offers the pieces again that the submission queue did not take.
   @inline(never)
   private mutating func goOn() {
+    while let slot = interrupted.last, prepare(longRequests[slot]?.rest ?? operations[Int(slot)], slot: slot) { interrupted.removeLast() }
     while let slot = heldBack.last, let long = longRequests[slot], prepare(long.rest, slot: slot) { heldBack.removeLast() }
   }
 

@@ -22,7 +22,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private var longRequests: [Int32: LongRequest] = [:]
   /// Those whose next piece the full submission queue did not take.
   private var heldBack: [Int32] = []
-  /// The operation of each slot, for those that a signal ended.
+  /// What the kernel was last asked for each slot, to be asked again when a signal ended it.
   private let operations: UnsafeMutablePointer<IOOperation>
   /// Those that the full submission queue did not take again.
   private var interrupted: [Int32] = []
@@ -119,9 +119,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   public mutating func queue(_ operation: IOOperation, slot: Int32) -> QueueStatus {
     if operation.kind == .truncate, !takesTruncate { return .completed(SyncEngine.perform(operation)) }
     if operation.lengthBytes > SyncEngine.maximumTransferBytes { return queueLong(operation, slot: slot) }
-    guard prepare(operation, slot: slot) else { return .busy }
-    operations[Int(slot)] = operation
-    return .queued
+    return prepare(operation, slot: slot) ? .queued : .busy
   }
 
   @inline(never)
@@ -129,14 +127,10 @@ public struct IOUringEngine: IOEngine, ~Copyable {
     switch operation.kind {
     case .read, .write:
       guard prepare(operation, slot: slot) else { return .busy }
-      operations[Int(slot)] = operation
       longRequests[slot] = LongRequest(operation: operation)
       return .queued
     case .syncFileRange: return .completed(SyncEngine.perform(operation))
-    default:
-      guard prepare(operation, slot: slot) else { return .busy }
-      operations[Int(slot)] = operation
-      return .queued
+    default: return prepare(operation, slot: slot) ? .queued : .busy
     }
   }
 
@@ -156,6 +150,7 @@ public struct IOUringEngine: IOEngine, ~Copyable {
 
   @inline(__always)
   private func fill(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ operation: IOOperation, _ slot: Int32) {
+    operations[Int(slot)] = operation
     let file = usesFixedFiles ? operation.fileIndex : operation.fileDescriptor
     let length = UInt32(truncatingIfNeeded: min(operation.lengthBytes, SyncEngine.maximumTransferBytes))
     let offset = UInt64(bitPattern: operation.offsetBytes)
@@ -238,14 +233,14 @@ public struct IOUringEngine: IOEngine, ~Copyable {
   private mutating func offerAgain(_ slot: Int32) -> Bool {
     guard retries < Self.maximumRetries else { return false }
     retries += 1
-    if !prepare(longRequests[slot]?.rest ?? operations[Int(slot)], slot: slot) { interrupted.append(slot) }
+    if !prepare(operations[Int(slot)], slot: slot) { interrupted.append(slot) }
     return true
   }
 
   /// Offers the pieces again that the submission queue did not take.
   @inline(never)
   private mutating func goOn() {
-    while let slot = interrupted.last, prepare(longRequests[slot]?.rest ?? operations[Int(slot)], slot: slot) { interrupted.removeLast() }
+    while let slot = interrupted.last, prepare(operations[Int(slot)], slot: slot) { interrupted.removeLast() }
     while let slot = heldBack.last, let long = longRequests[slot], prepare(long.rest, slot: slot) { heldBack.removeLast() }
   }
 

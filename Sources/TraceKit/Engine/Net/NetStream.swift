@@ -97,14 +97,15 @@ struct NetStream: ~Copyable {
     if !usesRing, splicer == nil {
       let flags = CTRACE_MSG_DONTWAIT | CTRACE_MSG_NOSIGNAL | (more ? CTRACE_MSG_MORE : 0)
       let count = Glibc.send(descriptor, buffer, length, flags)
-      if count == length { return sent(buffer, length) }
+      if count == length { return moved(buffer, length) }
       return sendRest(buffer, length, first: count < 0 ? -Int(errno) : count, flags)
     }
     return sendOtherwise(buffer, length, more: more)
   }
 
+  /// Bytes that moved, counted and taken into the digest.
   @inline(__always)
-  private mutating func sent(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Int64 {
+  private mutating func moved(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Int64 {
     dataBytes &+= UInt64(length)
     if let digest { ctrace_digest_add(digest, buffer, length) }
     return Int64(length)
@@ -134,7 +135,7 @@ struct NetStream: ~Copyable {
       done += count
       deadline = ctrace_monotonic_ns() &+ timeout
     }
-    return sent(buffer, length)
+    return moved(buffer, length)
   }
 
   @inline(never)
@@ -144,7 +145,7 @@ struct NetStream: ~Copyable {
         return sendRest(buffer, length, first: 0, CTRACE_MSG_DONTWAIT | CTRACE_MSG_NOSIGNAL | (more ? CTRACE_MSG_MORE : 0))
       }
       let result = splicer.pointee.send(buffer, length, more: more, timeout: timeout, loop: loop, resumed: &resumed)
-      return result < 0 ? fail(Int32(-result), "took") : sent(buffer, length)
+      return result < 0 ? fail(Int32(-result), "took") : moved(buffer, length)
     }
     let flags = CTRACE_MSG_NOSIGNAL | CTRACE_MSG_WAITALL | (more ? CTRACE_MSG_MORE : 0)
     var done = 0
@@ -156,7 +157,7 @@ struct NetStream: ~Copyable {
       done += result
       if done < length { resumed &+= 1 }
     }
-    return sent(buffer, length)
+    return moved(buffer, length)
   }
 
   // MARK: Receiving
@@ -166,17 +167,10 @@ struct NetStream: ~Copyable {
   mutating func receive(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Int64 {
     if !usesRing, splicer == nil {
       let count = recv(descriptor, buffer, length, CTRACE_MSG_DONTWAIT)
-      if count == length { return received(buffer, length) }
+      if count == length { return moved(buffer, length) }
       return receiveRest(buffer, length, first: count < 0 ? -Int(errno) : count)
     }
     return receiveRest(buffer, length, first: length == 0 ? 0 : step(buffer, length))
-  }
-
-  @inline(__always)
-  private mutating func received(_ buffer: UnsafeMutableRawPointer, _ length: Int) -> Int64 {
-    dataBytes &+= UInt64(length)
-    if let digest { ctrace_digest_add(digest, buffer, length) }
-    return Int64(length)
   }
 
   @inline(never)
@@ -188,7 +182,7 @@ struct NetStream: ~Copyable {
     while true {
       if count > 0 {
         done += count
-        if done == length { return received(buffer, length) }
+        if done == length { return moved(buffer, length) }
         resumed &+= 1
         deadline = ctrace_monotonic_ns() &+ timeout
       } else if count == 0 {
@@ -226,10 +220,10 @@ struct NetStream: ~Copyable {
     if length >= StreamMessage.byteCount, let message = StreamMessage(buffer + (length - StreamMessage.byteCount)), message.kind == .trailer
     {
       data -= StreamMessage.byteCount
-      _ = received(buffer, data)
+      _ = moved(buffer, data)
       compare(with: message)
     } else {
-      _ = received(buffer, data)
+      _ = moved(buffer, data)
     }
     failure = "\(address.text): the peer ended the stream after \(ByteCount.text(dataBytes)); the trace reads more"
     return data > 0 ? Int64(data) : -Int64(ENODATA)
@@ -327,7 +321,7 @@ struct NetStream: ~Copyable {
         held += count
         let data = max(0, held - StreamMessage.byteCount)
         if data > 0 {
-          _ = received(base, data)
+          _ = moved(base, data)
           memmove(base, base + data, held - data)
           held -= data
         }
@@ -344,18 +338,18 @@ struct NetStream: ~Copyable {
         switch loop.pointee.wait(.readable, until: deadline) {
         case .ready: break
         case .timedOut:
-          _ = received(base, held)
+          _ = moved(base, held)
           failure =
             "\(address.text): the peer sent nothing for \(DurationText.text(idle)), after \(ByteCount.text(dataBytes)) (--idle sets how long to wait)"
           return
         case .stopped:
-          _ = received(base, held)
+          _ = moved(base, held)
           failure = "stopped by a signal after \(ByteCount.text(dataBytes))"
           return
         }
       } else if errno != EINTR {
         let code = errno
-        _ = received(base, held)
+        _ = moved(base, held)
         _ = fail(code, "gave")
         return
       }
@@ -367,7 +361,7 @@ struct NetStream: ~Copyable {
     if held == StreamMessage.byteCount, let trailer = StreamMessage(base), trailer.kind == .trailer {
       compare(with: trailer)
     } else {
-      _ = received(base, held)
+      _ = moved(base, held)
     }
     _ = transmit(message(.summary))
     shutdown(descriptor, CTRACE_SHUT_WR)

@@ -103,7 +103,7 @@ final class RemoteTargets {
     }
     if listener >= 0 {
       StandardError.write(
-        "waiting for \(workers == 1 && !network.isDuplex ? "the peer" : "\(workers * (network.isDuplex ? 2 : 1)) connections") at \(Self.shown(address, listener))\n"
+        "trace-replay: waiting for \(workers == 1 && !network.isDuplex ? "the peer" : "\(workers * (network.isDuplex ? 2 : 1)) connections") at \(Self.shown(address, listener))\n"
       )
     }
     let wanted = UInt64(workers == 1 ? survey.lengthsRead &* UInt64(options.loops) : 0)

@@ -60,7 +60,8 @@ struct KilledRecordingTests {
       let process = progress().process
       // A moment by the program's progress: by the clock, a busy machine would let it end first.
       let moment = Int.random(in: 0..<140_000)
-      while progress().calls < moment { usleep(500) }
+      let latest = Date().addingTimeInterval(60)
+      while progress().calls < moment, Date() < latest { usleep(500) }
       if victim != .program { kill(recorder.processID, SIGKILL) }
       if victim != .recorder { kill(process, SIGKILL) }
       let hadEnded = FileManager.default.fileExists(atPath: folder / "done")

@@ -13,7 +13,7 @@ DESTDIR =
 SWIFT = swift
 CC = cc
 CFLAGS = -O2 -g -std=gnu11 -Wall -Wextra
-# Sections of `make bench`: record codec replay memory timing; all of them unless named.
+# Sections of `make bench`, or programs of `make bench-production`; all of them unless named. Benchmarks/README.md lists both.
 BENCH =
 # More options of the package manager, for example SWIFTFLAGS=--disable-sandbox inside a container.
 SWIFTFLAGS =

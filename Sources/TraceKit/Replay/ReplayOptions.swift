@@ -26,6 +26,7 @@ public enum ReplaySpeed: Hashable, Sendable {
     }
   }
 
+  /// As it is written on the command line.
   public var name: String {
     switch self {
     case .factor(1): "original"
@@ -35,6 +36,7 @@ public enum ReplaySpeed: Hashable, Sendable {
     }
   }
 
+  /// Requests have a time at which they are due.
   public var isTimed: Bool { self != .maximum }
 
   private static func short(_ value: Double) -> String { value == value.rounded() ? String(Int64(value)) : String(value) }
@@ -96,19 +98,25 @@ public enum CacheUse: String, Sendable {
 
 /// How a trace is replayed.
 public struct ReplayOptions: Sendable {
+  /// Name in the `EngineRegistry`.
   public var engine = "sync"
+  /// When requests are due.
   public var speed = ReplaySpeed.factor(1)
+  /// What requests wait for.
   public var order = ReplayOrder.streams
+  /// What happens to requests that are later than the lag budget.
   public var late = LatePolicy.burst
   /// At maximum speed with an order that has dependencies: the pauses of recorded threads between their requests are kept.
   public var keepsThinkTime = false
   /// Most worker threads; nil for one per recorded thread, up to `defaultMaximumWorkers`.
   public var workers: Int?
+  /// Most workers unless the user says otherwise.
   public static let defaultMaximumWorkers = 64
   /// By what requests are divided over workers.
   public var division = WorkerDivision.threads
   /// CPUs that workers are pinned to, one after the other; empty for none.
   public var cpus: [Int] = []
+  /// Settings of the engine; what it has no use for it refuses.
   public var engineOptions = EngineOptions()
   /// A request later than this counts as late.
   public var lagBudgetNanoseconds: Int64 = 1_000_000
@@ -119,6 +127,7 @@ public struct ReplayOptions: Sendable {
   public var only: IOOperation.Kind?
   /// Only files whose recorded path matches one of these globs (fnmatch(3), `*` also matches `/`).
   public var fileGlobs: [String] = []
+  /// How often the trace is replayed, one time after the other; at least 1.
   public var loops = 1
   /// Seed of the write payloads.
   public var seed: UInt64 = 1
@@ -135,14 +144,18 @@ public struct ReplayOptions: Sendable {
   public var synchronousWrites = false
   /// Write a log of the replay, a trace, to this path.
   public var logPath: String?
+  /// An existing log may be replaced.
   public var overwriteLog = false
+  /// Where requests go.
   public var targets = TargetOptions()
   public init() {}
 }
 
 /// A recorded path, or prefix of paths, and the target that stands for it.
 public struct TargetRule: Sendable {
+  /// A recorded path, or a folder above recorded paths.
   public var recorded: String
+  /// An existing file or device, or a folder when `recorded` is one.
   public var target: String
   /// What is added to the offsets of the requests, in bytes.
   public var offsetBytes: UInt64
@@ -158,6 +171,7 @@ public struct TargetRule: Sendable {
 public struct TargetOptions: Sendable {
   /// One target for everything: a file or device (the trace must have one file), or a folder.
   public var target: String?
+  /// Targets of single files or folders; the longest prefix counts.
   public var map: [TargetRule] = []
   /// What is added to the offsets of all requests, in bytes.
   public var offsetBytes: UInt64 = 0
@@ -171,6 +185,7 @@ public struct TargetOptions: Sendable {
   var requiresDirect = false
   /// Folder in which the scratch folder is made.
   public var scratch: String?
+  /// Scratch files stay when the replay ends.
   public var keepScratch = false
   /// Permission to write to targets that existed before.
   public var allowWrites = false

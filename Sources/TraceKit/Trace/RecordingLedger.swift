@@ -7,6 +7,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   public struct OperationCount: Codable, Hashable, Sendable {
     /// `TraceOperation.name`.
     public var operation: String
+    /// How many were recorded.
     public var events: UInt64
     /// Calls that failed.
     public var errors: UInt64
@@ -25,6 +26,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   public struct Route: Codable, Hashable, Sendable {
     /// `preload`, `syscalls` or `block`.
     public var name: String
+    /// Its events by operation, gaps excepted.
     public var operations: [OperationCount]
     /// Cost of recording one event as measured on this machine at the start; nil when it was not measured.
     public var costPerEventNanoseconds: Double?
@@ -35,6 +37,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
       self.costPerEventNanoseconds = costPerEventNanoseconds
     }
 
+    /// Events of all operations.
     public var events: UInt64 { operations.reduce(0) { $0 &+ $1.events } }
 
     enum CodingKeys: String, CodingKey {
@@ -47,6 +50,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   public struct Loss: Codable, Hashable, Sendable {
     /// `GapCause.name`.
     public var cause: String
+    /// How many times events went unrecorded for this cause.
     public var gaps: UInt64
     /// Events that they stand for; nil when one of them doesn't know.
     public var events: UInt64?
@@ -62,6 +66,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   public struct Gap: Codable, Hashable, Sendable {
     /// On the trace's clock.
     public var startNanoseconds: Int64
+    /// How long it lasted; nil when that is not known.
     public var durationNanoseconds: Int64?
     public var events: UInt64?
     /// `GapCause.name`.
@@ -87,6 +92,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
     public var counter: String
     /// `bytes` or `requests`.
     public var unit: String
+    /// What the trace has, in `unit`.
     public var recorded: UInt64
     /// Nil when it could not be read.
     public var kernel: UInt64?
@@ -117,6 +123,7 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   public struct BlindSpot: Codable, Hashable, Sendable {
     /// For people, in the plural: `file mappings`, `io_uring rings with SQPOLL`, `static children`.
     public var name: String
+    /// How often it was met.
     public var count: UInt64
     /// What would see it, for people; nil when nothing would.
     public var remedy: String?
@@ -159,12 +166,17 @@ public struct RecordingLedger: Codable, Hashable, Sendable {
   /// Most gaps that are listed one by one; `losses` has them all.
   public static let listedGaps = 1000
 
+  /// Ways of recording that were used.
   public var routes: [Route] = []
+  /// All gaps, by cause.
   public var losses: [Loss] = []
   /// The first `listedGaps` gaps.
   public var gaps: [Gap] = []
+  /// What was recorded, beside the kernel's counters.
   public var coverage: [Coverage] = []
+  /// Kinds of I/O that went unseen.
   public var blindSpots: [BlindSpot] = []
+  /// Which part was recorded; nil for all of it.
   public var sampling: Sampling?
   /// Events that path filters left out.
   public var excludedEvents: UInt64 = 0

@@ -23,15 +23,24 @@ public struct TraceEvent: BitwiseCopyable, Hashable, Sendable {
   public var processID: Int32
   /// Thread, or `unknownID`.
   public var threadID: Int32
+  /// How the file was opened and the call was made.
   public var flags: TraceEventFlags
+  /// What was asked of the file.
   public var operation: TraceOperation
 
+  /// The call had not ended, or nobody measured it.
   public static let unknownLatency: Int64 = -1
+  /// No offset: a stream, or it was not seen.
   public static let unknownOffset = UInt64.max
+  /// No size in bytes.
   public static let unknownSize = UInt64.max
+  /// The call had not ended, or its result was not seen.
   public static let unknownResult = Int64.min
+  /// The trace is no log of a replay.
   public static let unknownRequest = UInt64.max
+  /// No row of the file table.
   public static let unknownFile = UInt32.max
+  /// No process or thread number.
   public static let unknownID: Int32 = -1
 
   /// An event of `operation` at `startNanoseconds`; everything else is not known unless given.
@@ -56,14 +65,23 @@ public struct TraceEvent: BitwiseCopyable, Hashable, Sendable {
     self.operation = operation
   }
 
+  /// Nanoseconds, or nil.
   public var latencyIfKnown: Int64? { latencyNanoseconds == Self.unknownLatency ? nil : latencyNanoseconds }
+  /// Bytes from the start of the file, or nil.
   public var offsetIfKnown: UInt64? { offsetBytes == Self.unknownOffset ? nil : offsetBytes }
+  /// Bytes asked for, or nil.
   public var sizeIfKnown: UInt64? { sizeBytes == Self.unknownSize ? nil : sizeBytes }
+  /// Bytes moved or another result, −errno for a failure, or nil.
   public var resultIfKnown: Int64? { result == Self.unknownResult ? nil : result }
+  /// Number of the replayed request in its recording, or nil.
   public var requestIfKnown: UInt64? { request == Self.unknownRequest ? nil : request }
+  /// `TraceFile.id`, or nil.
   public var fileIfKnown: UInt32? { file == Self.unknownFile ? nil : file }
+  /// `TraceFile.id` of the second file, or nil.
   public var otherFileIfKnown: UInt32? { otherFile == Self.unknownFile ? nil : otherFile }
+  /// Process number, or nil.
   public var processIfKnown: Int32? { processID == Self.unknownID ? nil : processID }
+  /// Thread number, or nil.
   public var threadIfKnown: Int32? { threadID == Self.unknownID ? nil : threadID }
 
   /// Bytes that a read or write moved: the result when it is known and no error, else the size; 0 for other operations.

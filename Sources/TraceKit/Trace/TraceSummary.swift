@@ -2,7 +2,9 @@
 public struct TraceSummary: Sendable {
   /// Figures of one kind of operation.
   public struct Operation: Sendable {
+    /// The kind.
     public var operation: TraceOperation
+    /// Events of this kind.
     public var count: UInt64 = 0
     /// Bytes moved (reads and writes), or that the sizes name (others).
     public var bytes: UInt64 = 0
@@ -16,11 +18,17 @@ public struct TraceSummary: Sendable {
   public struct FileShare: Sendable {
     /// `TraceFile.id`.
     public var file: UInt32
+    /// Reads of the file.
     public var reads: UInt64 = 0
+    /// Writes to the file.
     public var writes: UInt64 = 0
+    /// Other events of the file.
     public var others: UInt64 = 0
+    /// Bytes that reads moved.
     public var bytesRead: UInt64 = 0
+    /// Bytes that writes moved.
     public var bytesWritten: UInt64 = 0
+    /// Bytes moved either way.
     public var bytes: UInt64 { bytesRead &+ bytesWritten }
   }
 
@@ -29,6 +37,7 @@ public struct TraceSummary: Sendable {
     /// Nanoseconds since the trace's epoch.
     public var startNanoseconds: Int64
     public var durationNanoseconds: Int64?
+    /// Events that it stands for; nil when that is not known.
     public var lostEvents: UInt64?
     public var cause: GapCause
     public var processID: Int32?
@@ -40,6 +49,7 @@ public struct TraceSummary: Sendable {
 
   /// Totals, counted anew from the events.
   public private(set) var totals = TraceTotals()
+  /// The first `listedGaps` gaps.
   public private(set) var gaps: [Gap] = []
   /// Reads and writes by size asked for: entry n counts sizes in 2^(n-1)+1 … 2^n bytes, entry 0 sizes 0 and 1.
   public private(set) var readSizes = [UInt64](repeating: 0, count: 65)
@@ -86,8 +96,11 @@ public struct TraceSummary: Sendable {
     return Array(used.sorted { ($0.bytes, $1.file) > ($1.bytes, $0.file) }.prefix(max(0, count)))
   }
 
+  /// Distinct process numbers.
   public var processes: Int { processIDs.count }
+  /// Distinct pairs of process and thread numbers.
   public var threads: Int { threadPairs.count }
+  /// Calls that failed.
   public var errorCount: UInt64 { errors.values.reduce(0, +) }
 
   /// Latencies of all operations but gaps.

@@ -4,6 +4,7 @@ public struct SyscallCounters: Sendable {
   public var calls: [String: UInt64] = [:]
   /// io_uring requests by operation; those that moved data or durability became events without offset.
   public var uringRequests: [String: UInt64] = [:]
+  /// Completions of io_uring that were seen.
   public var uringCompletions: UInt64 = 0
   /// Requests that io_submit took and events that io_getevents gave; their contents stand in the program's memory.
   public var aioSubmitted: UInt64 = 0
@@ -17,18 +18,22 @@ public struct SyscallCounters: Sendable {
   /// are, without file and latency).
   public var callsWithoutEnd: UInt64 = 0
   public var callsWithoutBegin: UInt64 = 0
+  /// Calls of which one of the two events is missing.
   public var halfCalls: UInt64 { callsWithoutEnd + callsWithoutBegin }
   /// Calls that may be two different ones: events were lost between begin and end. Their latency is not recorded.
   public var uncertainCalls: UInt64 = 0
   /// Events of tracefs that were decoded, and that the kernel could not store, by its own counters.
   public var kernelEvents: UInt64 = 0
   public var kernelEventsLost: UInt64 = 0
+  /// Pages of the kernel's ring buffer that could not be decoded.
   public var malformedPages: UInt64 = 0
   /// Opened descriptions whose name could not be found out: they were closed too soon.
   public var namelessOpens: UInt64 = 0
   /// Requests without a known file.
   public var requestsWithoutFile: UInt64 = 0
+  /// Processes that were followed.
   public var processes: UInt64 = 0
+  /// Threads that were followed.
   public var threads: UInt64 = 0
   /// Shared file mappings of the processes at attach: I/O through them is invisible.
   public var sharedMappings: UInt64 = 0

@@ -72,6 +72,28 @@ func arbitraryEvents(_ count: Int, _ random: inout some RandomNumberGenerator, w
     }
   }
 
+  @Test(arguments: [true, false])
+  func fieldsOfColumnsThatAreNotWantedAreUnknownAndTheOthersAsTheyWere(wild: Bool) throws {
+    let folder = Folder()
+    var random = SplitMix(seed: 77)
+    let writer = try TraceWriter(path: folder("t"), metadata: TraceMetadata(source: "generated"))
+    for event in arbitraryEvents(5_000, &random, wild: wild) { try writer.append(event) }
+    try writer.finish()
+    let reader = try TraceReader(path: folder("t"))
+    let whole = try readAll(reader)
+    try reader.rewind()
+    reader.wantedColumns = .outcomes.with(.file, .fileDictionary)
+    let partial = try readAll(reader)
+    #expect(reader.damages.isEmpty)
+    let expected = whole.map { event in
+      TraceEvent(
+        startNanoseconds: 0, operation: event.operation, file: event.file, sizeBytes: event.sizeBytes,
+        latencyNanoseconds: event.latencyNanoseconds, result: event.result, request: event.request)
+    }
+    let same = partial == expected
+    #expect(same, "the first difference is at \(zip(partial, expected).enumerated().first { $1.0 != $1.1 }?.offset ?? -1)")
+  }
+
   @Test func theDigestDoesNotDependOnBlocksOrCompression() throws {
     let folder = Folder()
     var random = SplitMix(seed: 5)

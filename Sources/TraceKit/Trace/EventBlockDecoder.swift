@@ -51,14 +51,15 @@ struct EventBlockDecoder: ~Copyable {
   // MARK: Opening a block
 
   /// Makes the block's events available; `payload` must stay until they are read. Nil, or what is wrong with it.
-  mutating func open(_ header: BlockHeader, payload: UnsafeRawPointer, count: Int) -> String? {
+  /// - Parameter wanted: fields of other columns are left unknown. Offsets need file and size, results the size.
+  mutating func open(_ header: BlockHeader, payload: UnsafeRawPointer, count: Int, wanted: EventColumns = .all) -> String? {
     remaining = 0
     broken = false
     for slot in 0..<Self.columnSlots { columns[slot] = Column(arena) }
     guard let needed = plainBytes(payload, count: count) else { return "a column's description is out of bounds" }
     reserve(needed)
-    guard load(payload, count: count, events: Int(header.count)) else { return "a column does not decode" }
-    guard column(.start).present, column(.operation).present else { return "the start or operation column is missing" }
+    guard let stored = load(payload, count: count, wanted) else { return "a column does not decode" }
+    guard stored.contains(.start), stored.contains(.operation) else { return "the start or operation column is missing" }
     guard loadDictionaries() else { return "a dictionary is out of bounds" }
     previousStart = header.firstTimeNanoseconds
     expectedRequest = 0
@@ -127,13 +128,17 @@ struct EventBlockDecoder: ~Copyable {
     return total
   }
 
-  private mutating func load(_ payload: UnsafeRawPointer, count: Int, events: Int) -> Bool {
+  /// Makes the wanted columns readable; the columns that there are, or nil when one does not decode.
+  private mutating func load(_ payload: UnsafeRawPointer, count: Int, _ wanted: EventColumns) -> EventColumns? {
     var reader = BoundedReader(payload, count: count)
-    guard let columnCount = reader.byte() else { return false }
+    var found = EventColumns()
+    guard let columnCount = reader.byte() else { return nil }
     var free = arena
     for _ in 0..<columnCount {
-      guard let description = Self.describe(&reader), let stored = reader.bytes(description.storedLength) else { return false }
+      guard let description = Self.describe(&reader), let stored = reader.bytes(description.storedLength) else { return nil }
       guard let id = EventColumn(rawValue: description.id) else { continue }
+      found.insert(id)
+      guard wanted.contains(id) else { continue }
       var loaded = Column(arena)
       loaded.present = true
       loaded.remaining = description.values
@@ -146,15 +151,15 @@ struct EventBlockDecoder: ~Copyable {
         loaded.cursor = stored
         loaded.end = stored + description.plainLength
       case .deflated:
-        guard inflater.expand(stored, count: description.storedLength, into: free, expected: description.plainLength) else { return false }
+        guard inflater.expand(stored, count: description.storedLength, into: free, expected: description.plainLength) else { return nil }
         loaded.cursor = UnsafePointer(free)
         loaded.end = UnsafePointer(free + description.plainLength)
         free += description.plainLength
-      case nil: return false
+      case nil: return nil
       }
       columns[Int(id.rawValue)] = loaded
     }
-    return true
+    return found
   }
 
   private mutating func loadDictionaries() -> Bool {

@@ -25,6 +25,32 @@ enum EventColumn: UInt8, CaseIterable {
   case threadDictionary = 17
 }
 
+/// Some of the columns, a bit each.
+struct EventColumns {
+  private var bits: UInt32
+
+  static let all = EventColumns(bits: UInt32.max)
+  /// What says which request an event is of, and whether that failed; results are stored as differences to the sizes.
+  static let outcomes = EventColumns(.unknownFields, .operation, .request, .latency, .size, .result)
+
+  private init(bits: UInt32) { self.bits = bits }
+
+  init(_ columns: EventColumn...) {
+    bits = 0
+    for column in columns { insert(column) }
+  }
+
+  func with(_ columns: EventColumn...) -> EventColumns {
+    var all = self
+    for column in columns { all.insert(column) }
+    return all
+  }
+
+  mutating func insert(_ column: EventColumn) { bits |= 1 << UInt32(column.rawValue) }
+
+  func contains(_ column: EventColumn) -> Bool { bits & 1 << UInt32(column.rawValue) != 0 }
+}
+
 /// Bits of the column `unknownFields`.
 struct UnknownFields: OptionSet {
   let rawValue: UInt64

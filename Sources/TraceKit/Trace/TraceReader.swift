@@ -30,6 +30,9 @@ public final class TraceReader {
     return warnings.map { "\(PrintableText.escaped(path)): \($0)" }
   }
 
+  /// Fields of other columns are left unknown from the next block on, which saves their decoding.
+  var wantedColumns = EventColumns.all
+
   private let file: ReadableFile
   private var eventBlocks: [TraceIndexEntry] = []
   private var nextBlock = 0
@@ -214,7 +217,7 @@ public final class TraceReader {
     guard got == length, Checksum.crc32(payload, count: length) == header.payloadChecksum else {
       return damaged(entry, "a block of events is damaged (wrong checksum)", lengthBytes: whole)
     }
-    if let problem = decoder.open(header, payload: payload, count: length) {
+    if let problem = decoder.open(header, payload: payload, count: length, wanted: wantedColumns) {
       damaged(entry, "a block of events is inconsistent: \(problem)", lengthBytes: whole)
     }
   }

@@ -1,7 +1,7 @@
 /// What `diff` was given: files that are recognised by their content, and the runs in them.
 public struct DiffOperands {
   /// The files of one side.
-  private struct Side {
+  private struct Side: Sendable {
     var reports: [(path: String, report: ReplayReport)] = []
     var traces: [MeasuredTrace] = []
 
@@ -17,6 +17,18 @@ public struct DiffOperands {
 
     var recordings: [MeasuredTrace] { traces.filter { !$0.isLog } }
     var runCount: Int { reports.isEmpty ? traces.count : reports.count }
+    var reportRuns: [DiffRun] { reports.map { DiffRun($0.report, name: $0.path) } }
+
+    /// The side's runs, of its reports where it has them. Reads each trace once, for them and for `requests`.
+    func runs(_ windows: DiffRun.Windows, _ requests: RequestLatencies?) throws(TraceError) -> [DiffRun] {
+      guard reports.isEmpty else {
+        try requests?.add(traces)
+        return reportRuns
+      }
+      var runs: [DiffRun] = []
+      for trace in traces { runs.append(try DiffRun(trace, windows: windows, requests: requests)) }
+      return runs
+    }
   }
 
   private let a: Side
@@ -72,27 +84,32 @@ public struct DiffOperands {
     try checkLogs(a)
     try checkLogs(b)
     let isPaired = !a.traces.isEmpty && !b.traces.isEmpty
-    let index = isPaired ? try RequestIndex(a.traces[0]) : nil
-    let (runsA, runsB) = (try runs(a, other: b, index), try runs(b, other: a, index))
-    var diff = try ReportDiff(runsA, runsB, nameA: nameA, nameB: nameB, options: options)
-    if let index {
-      let first = DiffRun.firstRequest(runsA, runsB, options.warmup)
-      diff.paired = try PairedComparison(a.traces, b.traces, index: index, first: first)?.result()
+    guard isPaired, let index = try RequestIndex(a.traces[0]) else {
+      let (runsA, runsB) = (try a.runs(windows(a, b, nil), nil), try b.runs(windows(b, a, nil), nil))
+      return try ReportDiff(runsA, runsB, nameA: nameA, nameB: nameB, options: options)
     }
+    return try comparePaired(index, options)
+  }
+
+  /// Reads the traces of both sides at once: memory is flat arrays, about 20 bytes per request of A.
+  private func comparePaired(_ index: RequestIndex, _ options: DiffOptions) throws(TraceError) -> ReportDiff {
+    let first = DiffRun.firstRequest(a.reportRuns + b.reportRuns, options.warmup)
+    let (requestsA, requestsB) = (RequestLatencies(index, first: first), RequestLatencies(index, first: first))
+    let (windowsA, windowsB) = (windows(a, b, index), windows(b, a, index))
+    let (a, b) = (a, b)
+    let (runsA, runsB) = try WorkerThread.both(
+      { () throws(TraceError) in try a.runs(windowsA, requestsA) }, { () throws(TraceError) in try b.runs(windowsB, requestsB) })
+    var diff = try ReportDiff(runsA, runsB, nameA: nameA, nameB: nameB, options: options)
+    diff.paired = try PairedComparison(requestsA, requestsB, index: index, trace: a.traces[0]).result()
     return diff
   }
 
-  private func runs(_ side: Side, other: Side, _ index: RequestIndex?) throws(TraceError) -> [DiffRun] {
-    if !side.reports.isEmpty { return side.reports.map { DiffRun($0.report, name: $0.path) } }
-    var windows = DiffRun.Windows.none
-    if let index, other.reports.isEmpty {
-      windows = .byNumber(index)
-    } else if let report = other.reports.first?.report, !side.recordings.isEmpty, report.windows.count > 1 {
-      windows = .byOrdinal(max(1, report.windows[1].firstRequest &- report.windows[0].firstRequest))
+  private func windows(_ side: Side, _ other: Side, _ index: RequestIndex?) -> DiffRun.Windows {
+    if let index, other.reports.isEmpty { return .byNumber(index) }
+    if let report = other.reports.first?.report, !side.recordings.isEmpty, report.windows.count > 1 {
+      return .byOrdinal(max(1, report.windows[1].firstRequest &- report.windows[0].firstRequest))
     }
-    var runs: [DiffRun] = []
-    for trace in side.traces { runs.append(try DiffRun(trace, windows: windows)) }
-    return runs
+    return .none
   }
 
   /// Logs next to reports must be of the same trace.

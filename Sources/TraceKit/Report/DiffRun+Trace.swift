@@ -1,6 +1,6 @@
 extension DiffRun {
   /// How the requests of a trace are divided into windows, so that they are those of the other side.
-  enum Windows {
+  enum Windows: Sendable {
     /// In 30 equal parts of the numbers of A's requests.
     case byNumber(RequestIndex)
     /// As a report divides them: so many requests each, in the order of the recording. Only recordings know that order.
@@ -9,7 +9,8 @@ extension DiffRun {
   }
 
   /// The service latencies of a log or of a recording. Reads it once.
-  init(_ trace: MeasuredTrace, windows division: Windows) throws(TraceError) {
+  /// - Parameter requests: gets them too, request by request.
+  init(_ trace: MeasuredTrace, windows division: Windows, requests side: RequestLatencies?) throws(TraceError) {
     let count = WindowSeries.maximumWindows
     let kinds = IOOperation.Kind.allCases.count
     // One more for requests of no window.
@@ -19,7 +20,7 @@ extension DiffRun {
       for set in windowSets + operationSets { set.deallocate() }
     }
     var bytes = Array(repeating: UInt64(0), count: kinds)
-    try Self.collect(trace, division, &windowSets, &operationSets, &bytes)
+    try Self.collect(trace, division, side, &windowSets, &operationSets, &bytes)
     let operations = IOOperation.Kind.allCases.filter { operationSets[Int($0.rawValue)].count > 0 }.map { kind in
       let set = operationSets[Int(kind.rawValue)]
       return Operation(operation: kind.name, requests: set.count, errors: 0, service: set.histogram)
@@ -46,8 +47,8 @@ extension DiffRun {
   }
 
   private static func collect(
-    _ trace: MeasuredTrace, _ division: Windows, _ windowSets: inout [RawHistogram], _ operationSets: inout [RawHistogram],
-    _ bytes: inout [UInt64]
+    _ trace: MeasuredTrace, _ division: Windows, _ side: RequestLatencies?, _ windowSets: inout [RawHistogram],
+    _ operationSets: inout [RawHistogram], _ bytes: inout [UInt64]
   ) throws(TraceError) {
     let count = WindowSeries.maximumWindows
     // Pointers, because a closure that captures inout arrays checks each access.
@@ -74,6 +75,7 @@ extension DiffRun {
       case .byOrdinal(let size): windows[Int(min(UInt64(count), request.ordinal / size))].record(request.latencyNanoseconds)
       case .none: break
       }
+      side?.add(request)
     }
   }
 

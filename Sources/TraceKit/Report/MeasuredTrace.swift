@@ -1,16 +1,14 @@
 import CTrace
 
 /// A trace as a source of latencies by request: the log of a replay, whose events carry the numbers of the requests that they
-/// replayed, or a recording, whose own numbers those are.
-final class MeasuredTrace {
+/// replayed, or a recording, whose own numbers those are. One thread at a time.
+final class MeasuredTrace: @unchecked Sendable {
   let path: String
   let reader: TraceReader
   let isLog: Bool
   /// Digest of the recording that the requests are of.
   let digest: String?
   private var builder: RequestBuilder
-  /// Lets every event through.
-  private let filter: EventFilter
 
   /// - Throws: when it is no trace.
   init(path: String) throws(TraceError) {
@@ -20,8 +18,14 @@ final class MeasuredTrace {
     digest = isLog ? reader.metadata.replayedDigest : reader.totals?.digest.hexadecimal
     // The null engine takes every operation: what other engines leave out is their report's.
     let engine = try EngineRegistry.engine(NullEngine.name)
-    filter = EventFilter(ReplayOptions(), files: reader.files, epoch: 0)
-    builder = RequestBuilder(filter: filter, files: reader.files, engine: engine)
+    builder = RequestBuilder(filter: EventFilter(ReplayOptions(), files: reader.files, epoch: 0), files: reader.files, engine: engine)
+  }
+
+  /// Opens several.
+  static func open(_ paths: [String]) throws(TraceError) -> [MeasuredTrace] {
+    var traces: [MeasuredTrace] = []
+    for path in paths { traces.append(try MeasuredTrace(path: path)) }
+    return traces
   }
 
   /// One request of the trace with a known latency.
@@ -35,18 +39,19 @@ final class MeasuredTrace {
     var latencyNanoseconds: Int64
   }
 
-  /// Calls `body` for every request that was replayed (would be, for a recording) without failing and has a latency. Another thread
-  /// decodes meanwhile.
+  /// Calls `body` for every request that was replayed (would be, for a recording) without failing and has a latency.
+  /// - Parameter columns: besides those that say which requests these are, what `body` reads of a log's events; a recording's are
+  ///   whole.
   @inline(__always)
-  func forEach(_ body: (Request, UnsafePointer<TraceEvent>) -> Void) throws(TraceError) {
-    let pipeline = try EventPipeline(reader, filter)
-    defer { pipeline.finish() }
+  func forEach(_ columns: EventColumns = .outcomes, _ body: (Request, UnsafePointer<TraceEvent>) -> Void) throws(TraceError) {
+    reader.wantedColumns = isLog ? columns : .all
+    defer { reader.wantedColumns = .all }
+    try reader.rewind()
     let scratch = RequestBatch()
+    let batch = EventBatch()
     var builder = self.builder
     var position: UInt64 = 0
-    var isFirst = true
-    while let batch = try pipeline.next(isFirst: isFirst) {
-      isFirst = false
+    while try reader.next(into: batch) {
       for i in 0..<batch.count {
         let event = UnsafePointer(batch.events + i)
         var number = batch.firstEvent &+ UInt64(i)

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Compares request with request. Reads the traces one after the other; memory is flat arrays, about 20 bytes per request of A.
+/// Compares request with request: the latencies of two sides, that were read before.
 struct PairedComparison {
   static let maximumFiles = 50
   static let worstRequests = 20
@@ -9,52 +9,24 @@ struct PairedComparison {
   private let index: RequestIndex
   private let a: RequestLatencies
   private let b: RequestLatencies
-  private let traces: [MeasuredTrace]
-  private var onlyB: UInt64 = 0
-  private var requestsOfFile: [UInt32]
+  /// Gives files, offsets and times.
+  private let trace: MeasuredTrace
 
-  /// - Parameters:
-  ///   - a: traces of side A, at least one; the first gives files, offsets and times.
-  ///   - first: requests with smaller numbers are left out.
-  /// - Returns: nil when A has no requests with latencies.
-  init?(_ tracesA: [MeasuredTrace], _ tracesB: [MeasuredTrace], index: RequestIndex, first: UInt64) throws(TraceError) {
+  /// - Parameter trace: the first of side A, which `index` is of.
+  init(_ a: RequestLatencies, _ b: RequestLatencies, index: RequestIndex, trace: MeasuredTrace) {
     self.index = index
-    traces = tracesA
-    a = RequestLatencies(places: index.count)
-    b = RequestLatencies(places: index.count)
-    requestsOfFile = Array(repeating: 0, count: tracesA[0].reader.files.count)
-    let (a, b) = (a, b)
-    for (i, trace) in tracesA.enumerated() {
-      var counts = requestsOfFile
-      try trace.forEach { request, event in
-        guard request.number >= first, let place = index.place(request.number) else { return }
-        a.add(place, request.latencyNanoseconds)
-        let file = Int(event.pointee.file)
-        if i == 0, file < counts.count { counts[file] &+= 1 }
-      }
-      requestsOfFile = counts
-    }
-    var unmatched: UInt64 = 0
-    for trace in tracesB {
-      try trace.forEach { request, _ in
-        guard request.number >= first else { return }
-        if let place = index.place(request.number), a.counts[place] > 0 {
-          b.add(place, request.latencyNanoseconds)
-        } else {
-          unmatched &+= 1
-        }
-      }
-    }
-    onlyB = unmatched
+    self.a = a
+    self.b = b
+    self.trace = trace
   }
 
-  /// The logs of two sides; nil when A's has no requests with latencies.
+  /// The logs of two sides; nil when A's first has no requests with latencies.
   static func compare(_ logsA: [String], _ logsB: [String]) throws(TraceError) -> ReportDiff.Paired? {
-    var (a, b): ([MeasuredTrace], [MeasuredTrace]) = ([], [])
-    for path in logsA { a.append(try MeasuredTrace(path: path)) }
-    for path in logsB { b.append(try MeasuredTrace(path: path)) }
+    let (a, b) = (try MeasuredTrace.open(logsA), try MeasuredTrace.open(logsB))
     guard let index = try RequestIndex(a[0]) else { return nil }
-    return try PairedComparison(a, b, index: index, first: 0)?.result()
+    let (sideA, sideB) = (RequestLatencies(index, first: 0), RequestLatencies(index, first: 0))
+    _ = try WorkerThread.both({ () throws(TraceError) in try sideA.add(a) }, { () throws(TraceError) in try sideB.add(b) })
+    return try PairedComparison(sideA, sideB, index: index, trace: a[0]).result()
   }
 
   // MARK: Groups
@@ -74,9 +46,9 @@ struct PairedComparison {
 
   /// The paths with most requests, the most used first, and the row of each file; files that were replaced share their path's row.
   private func chosenPaths() -> (paths: [[UInt8]], rowOfFile: [Int]) {
-    let files = traces[0].reader.files
+    let files = trace.reader.files
     var requests: [[UInt8]: UInt64] = [:]
-    for (file, count) in zip(files, requestsOfFile) where count > 0 { requests[file.path, default: 0] += UInt64(count) }
+    for (file, count) in zip(files, index.requestsOfFile) where count > 0 { requests[file.path, default: 0] += UInt64(count) }
     let order = requests.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key.lexicographicallyPrecedes($1.key) }
     let paths = order.prefix(Self.maximumFiles).map(\.key)
     let rows = Dictionary(uniqueKeysWithValues: paths.enumerated().map { ($1, $0) })
@@ -87,9 +59,11 @@ struct PairedComparison {
   func result() throws(TraceError) -> ReportDiff.Paired {
     let (files, rowOfFile) = chosenPaths()
     let groups = Groups(files: files.count)
+    // Before `a` is used up below.
+    let onlyB = b.alone(without: a)
     let (index, a, b) = (index, a, b)
     var threshold = 0.0
-    try traces[0].forEach { request, event in
+    try trace.forEach(.all) { request, event in
       groups.start = min(groups.start, event.pointee.startNanoseconds)
       guard let place = index.place(request.number), a.counts[place] > 0 else { return }
       // A request counts once, however often it was replayed.
@@ -115,11 +89,11 @@ struct PairedComparison {
         if groups.worst.count == Self.worstRequests { threshold = groups.worst.last!.lost }
       }
     }
-    return summary(groups, files)
+    return summary(groups, files, onlyB)
   }
 
-  private func summary(_ groups: Groups, _ paths: [[UInt8]]) -> ReportDiff.Paired {
-    let table = traces[0].reader.files
+  private func summary(_ groups: Groups, _ paths: [[UInt8]], _ onlyB: UInt64) -> ReportDiff.Paired {
+    let table = trace.reader.files
     let empty = ReportDiff.Group(
       name: "all", requests: 0, medianChange: 0, shareSlower: 0, change10: 0, change90: 0, lostNanoseconds: 0)
     return ReportDiff.Paired(

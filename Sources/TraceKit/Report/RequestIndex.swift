@@ -1,22 +1,30 @@
 /// Gives the numbers of a trace's requests places in flat arrays: by subtraction where the numbers lie close together, by search
 /// where a filter left few of many. At most 8 bytes per request, whatever numbers a file claims.
-struct RequestIndex {
+struct RequestIndex: Sendable {
   private let first: UInt64
   /// Places.
   let count: Int
   /// Distinct numbers in order; nil when places follow from the number alone.
   private let numbers: [UInt64]?
   let lastNumber: UInt64
+  /// How often each file of the trace was used, by its row in the file table.
+  let requestsOfFile: [UInt32]
 
   /// Reads the trace once, twice when its numbers are sparse. Nil when it has no requests with latencies.
   init?(_ trace: MeasuredTrace) throws(TraceError) {
     var (low, high, requests) = (UInt64.max, UInt64.min, 0)
-    try trace.forEach { request, _ in
+    let files = UnsafeMutableBufferPointer<UInt32>.allocate(capacity: trace.reader.files.count)
+    files.initialize(repeating: 0)
+    defer { files.deallocate() }
+    try trace.forEach(.outcomes.with(.file, .fileDictionary)) { request, event in
       low = min(low, request.number)
       high = max(high, request.number)
       requests += 1
+      let file = Int(event.pointee.file)
+      if file < files.count { files[file] &+= 1 }
     }
     guard requests > 0 else { return nil }
+    requestsOfFile = Array(files)
     first = low
     lastNumber = high
     if high - low < UInt64(requests) &* 4 {

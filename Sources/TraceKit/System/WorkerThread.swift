@@ -24,4 +24,21 @@ final class WorkerThread {
   }
 
   func join() { pthread_join(handle, nil) }
+
+  /// Runs both at once, the second on a thread of its own, and returns when both have ended.
+  /// - Throws: the first's error, else the second's.
+  static func both<First, Second>(
+    _ first: () throws(TraceError) -> First, _ second: @escaping @Sendable () throws(TraceError) -> Second
+  ) throws(TraceError) -> (First, Second) {
+    let outcome = Outcome<Second>()
+    let thread = try WorkerThread { outcome.result = Result { () throws(TraceError) in try second() } }
+    let result = Result { () throws(TraceError) in try first() }
+    thread.join()
+    return (try result.get(), try outcome.result!.get())
+  }
+}
+
+/// Written by a thread before it ends, read after it was joined.
+private final class Outcome<Value>: @unchecked Sendable {
+  var result: Result<Value, TraceError>?
 }

@@ -7,7 +7,7 @@ A row gives our figure and the peer's (medians), the ratio ours/peer as min / me
 of the best run of each side, the target for the median ratio, and whether it is reached. Nothing here fails because something is slow: a machine under load is no defect. What cannot
 be measured (a peer that is not installed, a command that fails) is a row that says so.
 
-Sections: record, attach, block, codec, replay, engines, direct, memory, timing, paced, net. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
+Sections: record, attach, block, codec, replay, engines, direct, memory, timing, paced, diff, net. Environment: BENCH_PAIRS (5), BENCH_REQUESTS (1000000),
 BENCH_MEMORY_REQUESTS (10000000), BENCH_VSCSI (a vscsi trace for the size per request), BENCH_DISK (/var/tmp: a folder on a disk, for
 the page cache of a real filesystem and for O_DIRECT).
 """
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 
-SECTIONS = ["record", "attach", "block", "codec", "replay", "engines", "direct", "memory", "timing", "paced", "net"]
+SECTIONS = ["record", "attach", "block", "codec", "replay", "engines", "direct", "memory", "timing", "paced", "diff", "net"]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "1000000"))
 MEMORY_REQUESTS = int(os.environ.get("BENCH_MEMORY_REQUESTS", "10000000"))
@@ -324,6 +324,29 @@ def section_memory():
         row("trace-replay run", mib(finished.maxrss_kib / 1024), "fio", mib(peer.maxrss_kib / 1024), f"{ratio:.3f}")
 
     attempt("memory", measure)
+
+
+def section_diff():
+    heading(f"Comparing two runs: reports of 5 x {count(MEMORY_REQUESTS)} requests, logs of {count(MEMORY_REQUESTS)}")
+    mib = lambda value: f"{value:.1f} MiB"
+
+    def measure():
+        log = make_iolog("long.iolog", MEMORY_REQUESTS, path("target"), 1024 * MIB, writes=30)
+        run([tool("trace-record"), "import", "--format", "fio", "-o", path("long.iotrace"), log])
+        os.unlink(log)
+        os.mkdir(path("written"))
+        base = [tool("trace-replay"), "run", path("long.iotrace"), "--quiet", "--speed", "max", "--order", "depth"]
+        for side in ("a", "b"):
+            run([*base, "--engine", "null", "--loops", "5", "--json", path(f"{side}.json")])
+            run([*base, "--engine", "sync", "--target", path("written"), "--allow-writes", "--log", path(f"{side}.iotrace")])
+        for label, name, seconds_limit, mib_limit in (("reports", "{}.json", 0.2, 50), ("logs", "{}.iotrace", 5, 500)):
+            diffs = [run([tool("trace-replay"), "diff", path(name.format("a")), path(name.format("b"))]) for _ in range(PAIRS)]
+            absolute(f"diff of two {label}, median of {PAIRS}", statistics.median(d.wall_s for d in diffs), seconds, at_most=seconds_limit)
+            absolute("  its peak memory", max(d.maxrss_kib for d in diffs) / 1024, mib, at_most=mib_limit)
+        run([tool("trace-replay"), "report", path("a.json"), "--html", path("a.html")])
+        absolute("HTML report of one", os.path.getsize(path("a.html")) / 1e6, lambda value: f"{value:.3f} MB", at_most=1)
+
+    attempt("diff", measure)
 
 
 def start_times_ns(trace):
@@ -859,7 +882,7 @@ def main():
         for section in arguments.sections or SECTIONS:
             globals()[f"section_{section}"]()
             for left in glob.glob(path("*")):
-                os.unlink(left)
+                shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)
 
 
 if __name__ == "__main__":

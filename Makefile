@@ -62,7 +62,7 @@ test:
 # for the C sources, where it ends the program. Swift's own arithmetic and bounds are always checked. Leaks are not looked for: the
 # runtime keeps what lives as long as the process.
 SANITIZE = --sanitize address -Xcc -fsanitize=undefined -Xcc -fsanitize-trap=undefined --scratch-path .build/sanitize
-SANITIZE_FILTER = Conformance|SpliceEngine|MmapEngine|Verification|TargetOption
+SANITIZE_FILTER = Conformance|SpliceEngine|MmapEngine|Verification|TargetOption|NetTests|NetPeer|NetAddress|NetCommand|NBD
 sanitize:
 	@scripts/prepare.sh test
 	$(SWIFT) build --build-tests $(SANITIZE) $(SWIFTFLAGS)

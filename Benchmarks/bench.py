@@ -456,7 +456,7 @@ def section_engines():
 def section_direct():
     heading(f"O_DIRECT on a file of {disk_folder()}, random 4 KiB reads (requests/s)")
     with DiskTarget(256) as target:
-        inputs = prepared(target, 256, 0, REQUESTS // 50)
+        inputs = prepared(target, 256, 0, REQUESTS // 25)
         for engine, peer, depths in (("sync", "psync", (1,)), ("libaio", "libaio", (1, 8, 64)), ("io_uring", "io_uring", (1, 8, 64))):
             for depth in depths:
                 label = f"{engine}, O_DIRECT, depth {depth}"
@@ -473,7 +473,23 @@ def section_paced():
         for engine, peer in (("sync", "psync"), ("splice", "splice"), ("mmap", "mmap"), ("libaio", "libaio"), ("io_uring", "io_uring")):
             attempt(f"{engine} at {rate}/s", lambda: paced_ours(engine, trace, target, rate))
             attempt(f"fio {peer} at {rate}/s", lambda: paced_fio(peer, log, target, rate, requests))
+        attempt(f"net at {rate}/s", lambda: paced_net(trace, rate))
+        attempt(f"nbd at {rate}/s", lambda: paced_nbd(trace, rate))
         os.unlink(trace)
+
+
+def paced_net(trace, rate):
+    """From a server on this machine that sends what the trace reads; fio has no such replay."""
+    socket = path("paced.sock")
+    with Server([tool("trace-replay"), "serve", trace, "--unix", socket], socket):
+        paced_ours("net", trace, f"unix:{socket}", rate)
+
+
+def paced_nbd(trace, rate):
+    need("nbdkit")
+    socket = path("paced.sock")
+    with Server(["nbdkit", "-f", "-U", socket, "memory", "64M"], socket):
+        paced_ours("nbd", trace, f"nbd+unix:///?socket={socket}", rate)
 
 
 def paced_ours(engine, trace, target, rate):
@@ -672,31 +688,46 @@ def once(address, kind, size, requests, sender):
     return beside_receiver(address, size, requests, sender)
 
 
+class Server:
+    """A program that listens at a Unix socket; it and the socket are gone afterwards."""
+
+    def __init__(self, command, socket):
+        self.socket = socket
+        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(500):
+            if os.path.exists(socket):
+                break
+            time.sleep(0.01)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        if os.path.exists(self.socket):
+            os.unlink(self.socket)
+
+
 def nbd_pairs(depth):
     need("nbdkit")
     requests = REQUESTS // 4
     log = make_iolog("nbd.iolog", requests, path("target"), 64 * MIB)
     trace = import_fio(log, "nbd.iotrace")
     socket = path("nbd.sock")
-    server = subprocess.Popen(["nbdkit", "-f", "-U", socket, "memory", "64M"], stderr=subprocess.DEVNULL)
     uri = f"nbd+unix:///?socket={socket}"
-    try:
-        for _ in range(500):
-            if os.path.exists(socket):
-                break
-            time.sleep(0.01)
-        options = ["--engine", "nbd", "--target", uri, "--speed", "max", "--order", "depth", "--iodepth", str(depth)]
+    options = ["--engine", "nbd", "--target", uri, "--speed", "max", "--order", "depth", "--iodepth", str(depth)]
+    with Server(["nbdkit", "-f", "-U", socket, "memory", "64M"], socket):
         rounds = []
         for _ in range(PAIRS):
             report, _ = replay(trace, *options)
             job, _ = fio(log, "--replay_no_stall=1", "--ioengine=nbd", f"--uri={uri}", f"--iodepth={depth}")
             rounds.append((report["run"]["iops"], fio_rate(job)))
         compare(f"nbd, depth {depth}", count, rounds, "fio nbd", at_least=1)
-    finally:
-        server.terminate()
-        server.wait()
-        os.unlink(log)
-        os.unlink(trace)
+    os.unlink(log)
+    os.unlink(trace)
+
+
 def section_attach():
     heading("Attaching: what a pread of 4 KiB costs more while a recorder is attached to the program")
     attempt("attached", attach_cost)

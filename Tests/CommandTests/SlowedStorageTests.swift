@@ -73,6 +73,43 @@ struct SlowedStorageTests {
     #expect(gated.status == 3, "\(gated.stderr)")
   }
 
+  @Test(arguments: [
+    ("sync", "streams"), ("sync", "dependencies"), ("io_uring", "streams"), ("io_uring", "dependencies"), ("sync", "schedule"),
+  ])
+  func latenessBehindSlowStorageIsNotTheReplayersOwn(engine: String, order: String) throws {
+    let folder = try TemporaryFolder()
+    // One thread that read every millisecond and waited 100 µs each time; here a read takes 5 ms.
+    let writer = try TraceWriter(path: folder / "t", metadata: TraceMetadata(source: "generated"))
+    let file = writer.addFile(TraceFile(path: Array("/data/file".utf8), kind: .regular))
+    for i in 0..<200 {
+      try writer.append(
+        TraceEvent(
+          startNanoseconds: Int64(i) * 1_000_000, operation: .read, file: file, offsetBytes: UInt64(i) * 8192, sizeBytes: 4096,
+          latencyNanoseconds: 100_000, result: 4096, processID: 1, threadID: 1, flags: [.direct]))
+    }
+    try writer.finish()
+    let slow = try NBDFile(folder / "slow", ["rdelay=5ms"])
+    defer { slow.close() }
+    let result = try run(
+      traceReplay,
+      ["run", folder / "t", "--engine", engine, "--order", order, "--target", slow.path, "--direct", "-q", "--json", folder / "r"],
+      environment: ["TMPDIR": folder.path], timeoutSeconds: 120)
+    #expect(result.status == 0, "\(result.stderr)")
+    let report = try JSONDecoder().decode(ReplayReport.self, from: try #require(FileManager.default.contents(atPath: folder / "r")))
+    let fidelity = report.fidelity
+    let (late, byDependency) = (try #require(fidelity.lateShare), try #require(fidelity.lateByDependencyShare))
+    #expect(late > 0.9)
+    if order == "schedule" {
+      // Whoever asks for an open loop gets one, or is told that it was none.
+      #expect(byDependency == 0 && fidelity.verdict == .degraded)
+    } else {
+      // A busy machine may add lateness of the replayer's own.
+      #expect(byDependency > 0.5 * late)
+      #expect((late - byDependency > 0.01) == (fidelity.verdict == .degraded), "\(fidelity.reasons)")
+      #expect(result.stdout.contains("because requests that they follow took longer than recorded"))
+    }
+  }
+
   /// Every twentieth request reads, the others write, past the page cache.
   private func write(_ path: String, count: Int) throws {
     let writer = try TraceWriter(path: path, metadata: TraceMetadata(source: "generated"))

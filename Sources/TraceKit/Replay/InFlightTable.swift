@@ -12,6 +12,8 @@ struct InFlightTable: ~Copyable {
     var due: Int64
     /// CLOCK_MONOTONIC.
     var submitted: Int64
+    /// When the last of those that it waited for would have ended, had the replayer lost no time (see `DependencyClock`).
+    var ready: Int64
     /// How many requests this one waits for.
     var waitsFor: Int32
     /// Place in the list of active slots.
@@ -35,6 +37,8 @@ struct InFlightTable: ~Copyable {
   /// The latest held request of each recorded thread, as slot + 1; 0 for none.
   private var latestOfStream: UnsafeMutablePointer<Int32>
   private var streamCapacity = 1024
+  /// Of what ended before its followers were held.
+  private var ended: DependencyClock
 
   /// Slots for `iodepth` requests in flight; more where requests wait for each other, so that others pass them.
   static func slots(iodepth: Int, order: ReplayOrder) -> Int {
@@ -43,6 +47,7 @@ struct InFlightTable: ~Copyable {
 
   init(slots count: Int, order: ReplayOrder) {
     self.order = order
+    ended = DependencyClock(isEnabled: order.hasDependencies)
     slotCount = count
     slots = .allocate(capacity: count)
     free = .allocate(capacity: count)
@@ -77,14 +82,19 @@ struct InFlightTable: ~Copyable {
     row.pointee.ordinal = ordinal
     row.pointee.due = due
     row.pointee.waitsFor = 0
+    row.pointee.ready = order.hasDependencies ? ended.ready(request) : DependencyClock.never
     if order.hasDependencies { link(slot) }
     return slot
   }
 
   /// A held request is done: frees its slot; those that waited for nothing else become ready.
+  /// - Parameter undelayedEnd: when it would have ended, had the replayer lost no time.
   @inline(__always)
-  mutating func release(_ slot: Int32) {
-    if order.hasDependencies { unlink(slot) }
+  mutating func release(_ slot: Int32, undelayedEnd: Int64) {
+    if order.hasDependencies {
+      unlink(slot, undelayedEnd)
+      withUnsafePointer(to: &slots[Int(slot)].request) { ended.finish($0, undelayedEnd: undelayedEnd) }
+    }
     free[freeCount] = slot
     freeCount += 1
   }
@@ -128,7 +138,7 @@ struct InFlightTable: ~Copyable {
   }
 
   @inline(never)
-  private mutating func unlink(_ slot: Int32) {
+  private mutating func unlink(_ slot: Int32, _ undelayedEnd: Int64) {
     activeCount -= 1
     let moved = active[activeCount]
     let place = slots[Int(slot)].activeIndex
@@ -145,6 +155,7 @@ struct InFlightTable: ~Copyable {
         words[word] &= words[word] - 1
         let waiting = word * 64 + bit
         slots[waiting].waitsFor -= 1
+        slots[waiting].ready = max(slots[waiting].ready, undelayedEnd)
         if slots[waiting].waitsFor == 0 { makeReady(Int32(waiting)) }
       }
     }

@@ -36,21 +36,22 @@ final class SharedDependencies: @unchecked Sendable {
     return (claim, table.pointee.hold(request, number: 0, ordinal: ordinal, due: 0))
   }
 
-  /// Waits until everything has completed that the request must follow; false when the replay was stopped.
-  func waitUntilReady(_ slot: Int32) -> Bool {
+  /// Waits until everything has completed that the request must follow: when that would have been, had the replayer lost no time;
+  /// nil when the replay was stopped.
+  func waitUntilReady(_ slot: Int32) -> Int64? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     while table.pointee.slots[Int(slot)].waitsFor > 0 {
-      if ctrace_stop_signal() != 0 { return false }
+      if ctrace_stop_signal() != 0 { return nil }
       pthread_cond_wait(changed, lock)
     }
-    return true
+    return table.pointee.slots[Int(slot)].ready
   }
 
   /// The request is done.
-  func release(_ slot: Int32) {
+  func release(_ slot: Int32, undelayedEnd: Int64) {
     pthread_mutex_lock(lock)
-    table.pointee.release(slot)
+    table.pointee.release(slot, undelayedEnd: undelayedEnd)
     while table.pointee.readyCount > 0 { _ = table.pointee.takeReady() }
     pthread_cond_broadcast(changed)
     pthread_mutex_unlock(lock)
@@ -67,8 +68,8 @@ extension ReplayWorker where Engine: ~Copyable {
       let request = UnsafePointer(claim.batch.requests + claim.range.lowerBound)
       // First the schedule, then the others: waiting for them is lateness.
       waitUntilDue(request, claim.batch)
-      if shared.waitUntilReady(slot) { _ = perform(request, claim.batch, now: ctrace_monotonic_ns()) }
-      shared.release(slot)
+      if let ready = shared.waitUntilReady(slot) { _ = perform(request, claim.batch, now: ctrace_monotonic_ns(), ready: ready) }
+      shared.release(slot, undelayedEnd: undelayedEnd)
       reportProgress(1)
       queue.release(claim.batch, 1)
     }

@@ -251,9 +251,10 @@ extension ReplayWorker where Engine: ~Copyable {
   @inline(__always)
   private mutating func finish(_ slot: Int32, _ result: Int64, _ completed: Int64, _ state: inout State) {
     let row = state.table.slots + Int(slot)
+    let undelayed = max(row.pointee.due, row.pointee.ready)
     withUnsafePointer(to: &row.pointee.request) {
       tally.pointee.record(
-        $0, number: row.pointee.number, ordinal: row.pointee.ordinal, due: row.pointee.due,
+        $0, number: row.pointee.number, ordinal: row.pointee.ordinal, due: row.pointee.due, undelayed: undelayed,
         submitted: row.pointee.submitted &- anchor, completed: completed &- anchor, result: result)
     }
     if log != nil {
@@ -263,7 +264,7 @@ extension ReplayWorker where Engine: ~Copyable {
     }
     if think.isEnabled { withUnsafePointer(to: &row.pointee.request) { think.finish($0, completed: completed &- anchor) } }
     if let checks { checks.end(slot: Int(slot), result: result) }
-    state.table.release(slot)
+    state.table.release(slot, undelayedEnd: undelayed &+ (completed &- row.pointee.submitted))
     if result < 0, Engine.targetKind != .files { noteFailure() }
   }
 }

@@ -17,6 +17,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   let isTimed: Bool
   let tracksInversions: Bool
   var think: ThinkClock
+  var dependencies: DependencyClock
+  /// When the last request would have ended, had the replayer lost no time; nanoseconds after the start.
+  var undelayedEnd: Int64 = 0
   /// What `--verify` needs of each slot; nil without it.
   let checks: CheckedSlots?
   /// CLOCK_MONOTONIC of the replay's time 0.
@@ -83,6 +86,8 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     isTimed = control.isTimed
     tracksInversions = control.tracksInversions
     think = ThinkClock(isEnabled: control.keepsThinkTime)
+    dependencies = DependencyClock(
+      isEnabled: control.isTimed && control.order.hasDependencies && !Engine.isAsynchronous && setup.dependencies == nil)
   }
 
   deinit { buffers.deallocate() }
@@ -99,7 +104,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
         if Engine.looksAhead {
           isFollowed = i + 1 < claim.range.upperBound && isDue(claim.batch.requests + i + 1, claim.batch, after: claim.batch.requests + i)
         }
-        now = perform(claim.batch.requests + i, claim.batch, now: now)
+        let request = UnsafePointer(claim.batch.requests + i)
+        now = perform(request, claim.batch, now: now, ready: dependencies.isEnabled ? dependencies.ready(request) : DependencyClock.never)
+        dependencies.finish(request, undelayedEnd: undelayedEnd)
       }
       reportProgress(claim.range.count)
       queue.release(claim.batch, claim.range.count)
@@ -127,8 +134,9 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
   }
 
   /// Does one request; the clock is read once after it, and that time begins the next one.
+  /// - Parameter ready: when what it must follow would have ended, had the replayer lost no time; nanoseconds after the start.
   @inline(__always)
-  mutating func perform(_ request: UnsafePointer<ReplayRequest>, _ batch: RequestBatch, now: Int64) -> Int64 {
+  mutating func perform(_ request: UnsafePointer<ReplayRequest>, _ batch: RequestBatch, now: Int64, ready: Int64) -> Int64 {
     let ordinal = batch.firstOrdinal &+ UInt64(request.pointee.ordinalOffset)
     let number = batch.firstNumber &+ UInt64(request.pointee.numberOffset)
     var due: Int64 = 0
@@ -155,9 +163,11 @@ struct ReplayWorker<Engine: IOEngine & ~Copyable>: ~Copyable {
     if checks != nil { submitted = beginCheck(&next, request.pointee.file, number: number, slot: 0) }
     let outcome = engine.queue(next, slot: 0).rawValue
     let completed = ctrace_monotonic_ns()
+    let undelayed = max(due, ready)
+    undelayedEnd = undelayed &+ (completed &- submitted)
     tally.pointee.record(
-      request, number: number, ordinal: ordinal, due: due, submitted: submitted &- anchor, completed: completed &- anchor,
-      result: outcome)
+      request, number: number, ordinal: ordinal, due: due, undelayed: undelayed, submitted: submitted &- anchor,
+      completed: completed &- anchor, result: outcome)
     if log != nil {
       log!.append(request.pointee, number: number, submitted: submitted &- anchor, completed: completed &- anchor, result: outcome)
     }

@@ -17,6 +17,10 @@ extension ReplayReport {
     public var lagBudgetNanoseconds: Int64
     /// Share of the requests later than the budget, 0…1; null at maximum speed.
     public var lateShare: Double?
+    /// Share of the requests that are part of `lateShare` only because others that they had to follow took longer than recorded:
+    /// with no delay of its own the replayer would have submitted them as late. Null at maximum speed and in reports of versions that
+    /// did not tell them apart.
+    public var lateByDependencyShare: Double?
     /// Requests that were submitted after one with a later number.
     public var orderInversions: UInt64
     /// Requests that were submitted while one on the same bytes was in flight, one of the two a write; null in reports of versions that
@@ -39,6 +43,7 @@ extension ReplayReport {
       case verdict, reasons
       case lagBudgetNanoseconds = "lag_budget_ns"
       case lateShare = "late_share"
+      case lateByDependencyShare = "late_by_dependency_share"
       case orderInversions = "order_inversions"
       case overlappingRequests = "overlapping_requests"
       case interarrivalError = "interarrival_error"
@@ -55,6 +60,7 @@ extension ReplayReport {
       try container.encode(reasons, forKey: .reasons)
       try container.encode(lagBudgetNanoseconds, forKey: .lagBudgetNanoseconds)
       try container.encode(lateShare, forKey: .lateShare)
+      try container.encode(lateByDependencyShare, forKey: .lateByDependencyShare)
       try container.encode(orderInversions, forKey: .orderInversions)
       try container.encode(overlappingRequests, forKey: .overlappingRequests)
       try container.encode(interarrivalError, forKey: .interarrivalError)

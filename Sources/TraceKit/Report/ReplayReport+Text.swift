@@ -194,6 +194,9 @@ private struct ReportText {
     text += "\n            \(fidelity.issuedRequests) of \(fidelity.recordedRequests) requests issued"
     if let late = fidelity.lateShare {
       text += ", \(Decimal.text(late * 100, digits: 2)) % later than \(DurationText.text(fidelity.lagBudgetNanoseconds))"
+      if let share = fidelity.lateByDependencyShare, share > 0 {
+        text += "; \(Decimal.text(share * 100, digits: 2)) % because requests that they follow took longer than recorded"
+      }
     }
     if let error = fidelity.interarrivalError { text += ", inter-arrival error \(Decimal.text(error * 100, digits: 2)) %" }
     text += ", \(fidelity.orderInversions) order inversions"

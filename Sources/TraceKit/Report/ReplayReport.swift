@@ -4,7 +4,7 @@ public struct ReplayReport: Codable, Sendable {
   /// `schema.name` of every report.
   public static let schemaName = "trace-replay-report"
   /// Semantic version of the schema: the minor number grows with new keys, the major one when old readers would go wrong.
-  public static let schemaVersion = "1.1.0"
+  public static let schemaVersion = "1.2.0"
 
   /// Name and version of the JSON's schema.
   public var schema: Schema

@@ -213,6 +213,10 @@ struct ReportAssembly {
     let isTimed = options.speed.isTimed && options.order != .depth
     let late = outcome.results.reduce(0) { $0 + $1.lateRequests }
     let lateShare = isTimed && issued > 0 ? Double(late) / Double(issued) : nil
+    let lateByDependency = outcome.results.reduce(0) { $0 + $1.lateByDependency }
+    let lateByDependencyShare = lateShare.map { _ in Double(lateByDependency) / Double(issued) }
+    // What waits for slow storage is a result; what the replayer loses is a fault.
+    let ownLateShare = (lateShare ?? 0) - (lateByDependencyShare ?? 0)
     let gaps = outcome.results.reduce(0) { $0 + $1.interarrivals }
     let errorSum = outcome.results.reduce(0.0) { $0 + Double($1.interarrivalErrorSum) }
     let dueSpan = outcome.results.reduce(0.0) { $0 + Double($1.dueSpan) }
@@ -228,9 +232,9 @@ struct ReportAssembly {
     if outcome.stopSignal != 0 { reasons.append("stopped by a signal after \(issued) of \(wanted) requests") }
     if dropped > 0 { reasons.append("\(dropped) requests were dropped because they were late") }
     if outcome.shiftNanoseconds > 0 { reasons.append("the schedule was moved by \(DurationText.text(outcome.shiftNanoseconds))") }
-    if let lateShare, lateShare > 0.01 {
+    if ownLateShare > 0.01 {
       reasons.append(
-        "\(Decimal.text(lateShare * 100, digits: 1)) % of the requests were more than \(DurationText.text(options.lagBudgetNanoseconds)) late"
+        "\(Decimal.text(ownLateShare * 100, digits: 1)) % of the requests were more than \(DurationText.text(options.lagBudgetNanoseconds)) late"
       )
     }
     if failed > 0 { reasons.append("\(failed) requests failed that had not failed when recorded") }
@@ -242,7 +246,7 @@ struct ReportAssembly {
     if reader.totals?.lossless == false { reasons.append("the trace has gaps") }
     return ReplayReport.Fidelity(
       verdict: !isTimed ? .notApplicable : reasons.isEmpty ? .faithful : .degraded, reasons: reasons,
-      lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, orderInversions: outcome.inversions,
+      lagBudgetNanoseconds: options.lagBudgetNanoseconds, lateShare: lateShare, lateByDependencyShare: lateByDependencyShare, orderInversions: outcome.inversions,
       overlappingRequests: outcome.results.reduce(0) { $0 + $1.overlaps },
       interarrivalError: isTimed && gaps > 0 && dueSpan > 0 ? errorSum / dueSpan : nil, recordedRequests: wanted, issuedRequests: issued,
       recordedInFlight: recordedLatencies > 0 && recordedSpan > 0 ? recordedSum / recordedSpan : nil,

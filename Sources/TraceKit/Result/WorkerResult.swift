@@ -44,6 +44,8 @@ struct WorkerTally {
   private(set) var intervalNanoseconds: Int64 = 1_000_000
   private(set) var errors: [ErrorKey: UInt64] = [:]
   private(set) var lateRequests: UInt64 = 0
+  /// Those of them that were late because others, which they had to follow, took longer than recorded.
+  private(set) var lateByDependency: UInt64 = 0
   private(set) var dropped: UInt64 = 0
   /// Requests submitted while another one on the same bytes was in flight in this worker, one of the two a write.
   var overlaps: UInt64 = 0
@@ -112,11 +114,12 @@ struct WorkerTally {
     return min(sizeClasses - 1, bits == 0 ? 1 : 65 - bits.leadingZeroBitCount)
   }
 
-  /// Counts one completed request. Times are nanoseconds after the start;
+  /// Counts one completed request. Times are nanoseconds after the start.
+  /// - Parameter undelayed: when a replayer that loses no time of its own would have submitted it; at least `due`.
   @inline(__always)
   mutating func record(
-    _ request: UnsafePointer<ReplayRequest>, number: UInt64, ordinal: UInt64, due: Int64, submitted: Int64, completed: Int64,
-    result: Int64
+    _ request: UnsafePointer<ReplayRequest>, number: UInt64, ordinal: UInt64, due: Int64, undelayed: Int64, submitted: Int64,
+    completed: Int64, result: Int64
   ) {
     let service = completed &- submitted
     let lag = isTimed ? submitted &- due : 0
@@ -139,7 +142,10 @@ struct WorkerTally {
     } else if isTransfer {
       if result < request.pointee.expectedBytes { counters[slot].shortTransfers &+= 1 }
     }
-    if lag > lagBudget { lateRequests &+= 1 }
+    if lag > lagBudget {
+      lateRequests &+= 1
+      if submitted &- undelayed <= lagBudget { lateByDependency &+= 1 }
+    }
     lastLag = lag
     lastCompletion = completed
   }

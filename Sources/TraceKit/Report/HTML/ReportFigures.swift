@@ -224,6 +224,11 @@ struct ReportFigures {
     ) { Decimal.text($0, digits: 2) }
   }
 
+  private static func dependencies(_ fidelity: ReplayReport.Fidelity) -> String {
+    guard let share = fidelity.lateByDependencyShare, share > 0 else { return "" }
+    return ", \(Decimal.text(share * 100, digits: 2)) % because requests that they follow took longer than recorded"
+  }
+
   func lag(_ page: inout HTMLWriter) {
     let timed = zip(runs, [SeriesStyle.first, .second]).filter { $0.0.series.isTimed }
     guard !timed.isEmpty else { return }
@@ -234,7 +239,7 @@ struct ReportFigures {
     let shares = timed.compactMap { run, _ in
       run.report.fidelity.lateShare.map {
         "\(run.name.map { "\($0): " } ?? "")\(Decimal.text($0 * 100, digits: 2)) % of the requests were later than "
-          + DurationText.text(run.report.fidelity.lagBudgetNanoseconds)
+          + DurationText.text(run.report.fidelity.lagBudgetNanoseconds) + Self.dependencies(run.report.fidelity)
       }
     }
     timeFigure(

@@ -81,6 +81,7 @@ struct CSVReport {
     for reason in fidelity.reasons { add("fidelity", "", "reason", reason) }
     add("fidelity", "", "lag_budget_ns", fidelity.lagBudgetNanoseconds)
     add("fidelity", "", "late_share", fidelity.lateShare)
+    add("fidelity", "", "late_by_dependency_share", fidelity.lateByDependencyShare)
     add("fidelity", "", "order_inversions", fidelity.orderInversions)
     add("fidelity", "", "interarrival_error", fidelity.interarrivalError)
     add("fidelity", "", "recorded_in_flight", fidelity.recordedInFlight)

@@ -17,6 +17,10 @@ struct PrometheusText {
     if let share = report.fidelity.lateShare {
       gauge("trace_replay_late_ratio", "Share of the requests that were submitted later than the lag budget.", share)
     }
+    if let share = report.fidelity.lateByDependencyShare {
+      gauge(
+        "trace_replay_late_by_dependency_ratio", "Share of the requests that were late because others that they follow took longer.", share)
+    }
     byOperation("trace_replay_requests", "Completed requests.", report) { Double($0.requests) }
     byOperation("trace_replay_bytes", "Bytes that were moved.", report) { Double($0.bytes) }
     byOperation("trace_replay_errors", "Requests that failed.", report) { Double($0.errors) }

@@ -88,7 +88,7 @@ extension BlockDevice {
     #expect(records.count == 1 && record.operation == TraceOperation.write.rawValue)
     #expect(record.offset == 32_768 && record.size == 4096 && record.result == 4096)
     #expect(record.start_ns == 130 && record.latency_ns == 60)
-    #expect(record.flags == TraceEventFlags.requestDataSync.rawValue)
+    #expect(record.flags == TraceEventFlags([.requestDataSync, .direct]).rawValue)
     #expect(counters.queueTime.count == 1 && counters.queueTime.quantile(1) == 30 && counters.devices[0].fua == 1)
   }
 
@@ -151,7 +151,7 @@ extension BlockDevice {
       (140, build.event("block_rq_complete", "D", sector: 8, sectors: 8, error: -5)),
       (150, build.event("block_rq_issue", "R", sector: 8, sectors: 8)),
     ])
-    #expect(records.map(\.result) == [4096, -5] && records[0].flags == TraceEventFlags.inFlightAtAttach.rawValue)
+    #expect(records.map(\.result) == [4096, -5] && records[0].flags == TraceEventFlags([.inFlightAtAttach, .direct]).rawValue)
     #expect(records[0].start_ns == 10 && records[0].latency_ns == 80)
     #expect(counters.inFlightAtStart == 1 && counters.inFlightAtEnd == 1)
   }

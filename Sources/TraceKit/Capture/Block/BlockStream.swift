@@ -188,7 +188,7 @@ struct BlockStream: ~Copyable {
     count(request, operation, number)
     var record = trace_record()
     record.operation = operation.rawValue
-    record.flags = flags | (request.kind.isForced ? TraceEventFlags.requestDataSync.rawValue : 0)
+    record.flags = flags | Self.flags(request, operation)
     record.description = UInt32(number + 1)
     record.start_ns = max(request.issueNanoseconds, scope.startNanoseconds)
     record.latency_ns = end - min(end, record.start_ns)
@@ -197,6 +197,13 @@ struct BlockStream: ~Copyable {
     record.result = request.error != 0 ? request.error : Int64(clamping: request.bytes)
     record.thread_id = request.thread
     records.append(record, process: process(of: request.thread))
+  }
+
+  /// What reaches a device has left the page cache: a replay must not go through it again.
+  private static func flags(_ request: Request, _ operation: TraceOperation) -> UInt32 {
+    var flags: TraceEventFlags = request.kind.isForced ? .requestDataSync : []
+    if operation == .read || operation == .write { flags.insert(.direct) }
+    return flags.rawValue
   }
 
   /// The device among those asked for that a request is of: the disk, or the partition that its sectors lie in.

@@ -82,7 +82,11 @@ struct Ring: ~Copyable {
   static var absent: Ring { Ring() }
 
   deinit {
-    if isPresent { io_uring_queue_exit(ring) }
+    if isPresent {
+      // The kernel ends a ring some time after its last descriptor was closed; files that it still held would be busy until then.
+      io_uring_unregister_files(ring)
+      io_uring_queue_exit(ring)
+    }
     ring.deallocate()
   }
 

@@ -163,10 +163,21 @@ final class TargetSet {
       defer { close(folder) }
       descriptor = ctrace_openat2(folder, below.relative, UInt64(flags), 0, CTRACE_RESOLVE_BENEATH | CTRACE_RESOLVE_NO_SYMLINKS)
     } else {
-      descriptor = ctrace_open(entry.path, flags, 0)
+      descriptor = Self.openPatiently(entry.path, flags)
     }
     guard descriptor >= 0 else { throw TraceError(path: entry.path, changes ? "open it for writing" : "open it for reading", errno: errno) }
     return descriptor
+  }
+
+  /// The kernel may hold a device a moment longer than the process that had it open exclusively, for example a replay that was killed
+  /// with requests in a ring.
+  private static func openPatiently(_ path: String, _ flags: Int32) -> Int32 {
+    for _ in 0..<40 {
+      let descriptor = ctrace_open(path, flags, 0)
+      if descriptor >= 0 || errno != EBUSY { return descriptor }
+      usleep(25_000)
+    }
+    return ctrace_open(path, flags, 0)
   }
 
   /// Makes a file that did not exist, with its folders; no symbolic link is followed, and nothing outside the folder reached.

@@ -86,7 +86,9 @@ struct ReplaySession {
   }
 
   private func makeQueues() -> [RequestQueue] {
-    if dividesRequests { return (0..<workers).map { _ in RequestQueue(batches: max(3, 32 / workers)) } }
+    // On a schedule the decoding thread may be kept waiting for a CPU: what a worker has must last that long.
+    let batches = control.isTimed ? max(8, 128 / workers) : max(3, 32 / workers)
+    if dividesRequests { return (0..<workers).map { _ in RequestQueue(batches: batches) } }
     // Few batches, so that they stay in the CPU's cache and leave room there for what is replayed.
     return [RequestQueue(batches: 24)]
   }

@@ -175,7 +175,7 @@ private func missing(_ program: String) -> String? { installed(program) == nil ?
 
   @Test func strangersAreTurnedAwayAndAServerWithoutPeersStops() throws {
     let trace = try write("t", [.write])
-    let (server, address) = try serve(trace, ["--allow", "10.0.0.0/8", "--idle", "1s"])
+    let (server, address) = try serve(trace, ["--allow", "10.0.0.0/8", "--idle", "4s"])
     let (result, _) = try replay(trace, address)
     let other = server.wait(timeoutSeconds: 30)
     #expect(result.status == 1)

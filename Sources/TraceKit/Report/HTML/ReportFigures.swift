@@ -244,7 +244,7 @@ struct ReportFigures {
     }
     timeFigure(
       &page, "Largest lag",
-      "How late the replay itself was: submitted minus due, the largest value of each interval. " + shares.joined(separator: "; ") + ".",
+      "How late requests were submitted: submitted minus due, the largest value of each interval. " + shares.joined(separator: "; ") + ".",
       lines, tick: AxisLabel.duration, valueName: "lag"
     ) { DurationText.text(Int64(min(9e18, max(0, $0)))) }
   }

@@ -46,7 +46,7 @@ struct RunPage {
     var reasons = fidelity.reasons
     if report.run.partial, !reasons.contains(where: { $0.contains("signal") }) { reasons.append("stopped by a signal") }
     switch fidelity.verdict {
-    case .faithful: page.verdict("✓", "Faithful", "The replay did what was recorded, when it was due.", reasons: reasons, .good)
+    case .faithful: page.verdict("✓", "Faithful", Self.faithfulness(fidelity), reasons: reasons, .good)
     case .degraded: page.verdict("▲", "Degraded", "The replay was not what was recorded:", reasons: reasons, .bad)
     case .notApplicable:
       page.verdict(
@@ -54,6 +54,12 @@ struct RunPage {
         "Requests were issued as fast as the order allows; lag and response mean nothing here.",
         reasons: reasons, reasons.isEmpty ? .neutral : .bad)
     }
+  }
+
+  private static func faithfulness(_ fidelity: ReplayReport.Fidelity) -> String {
+    guard let share = fidelity.lateByDependencyShare, share > 0.01 else { return "The replay did what was recorded, when it was due." }
+    return "The replay did what was recorded, when it could: \(Decimal.text(share * 100, digits: 1)) % of the requests were late because "
+      + "others, which they follow, took longer than recorded."
   }
 
   private var tiles: [(name: String, value: String)] {

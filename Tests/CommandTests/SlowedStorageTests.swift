@@ -92,13 +92,17 @@ struct SlowedStorageTests {
     defer { slow.close() }
     let result = try run(
       traceReplay,
-      ["run", folder / "t", "--engine", engine, "--order", order, "--target", slow.path, "--direct", "-q", "--json", folder / "r"],
+      [
+        "run", folder / "t", "--engine", engine, "--order", order, "--target", slow.path, "--direct", "-q", "--json", folder / "r",
+        // What a busy machine takes from the replayer once, it has lost for the rest of the chain: less than this.
+        "--lag-budget", "200ms",
+      ],
       environment: ["TMPDIR": folder.path], timeoutSeconds: 120)
     #expect(result.status == 0, "\(result.stderr)")
     let report = try JSONDecoder().decode(ReplayReport.self, from: try #require(FileManager.default.contents(atPath: folder / "r")))
     let fidelity = report.fidelity
     let (late, byDependency) = (try #require(fidelity.lateShare), try #require(fidelity.lateByDependencyShare))
-    #expect(late > 0.9)
+    #expect(late > 0.6)
     if order == "schedule" {
       // Whoever asks for an open loop gets one, or is told that it was none.
       #expect(byDependency == 0 && fidelity.verdict == .degraded)

@@ -12,45 +12,22 @@ struct DependencyClock: ~Copyable {
   /// Nothing has to be waited for.
   static let never = Int64.min
   let isEnabled: Bool
-  private var rows: UnsafeMutablePointer<Row>
-  private var capacity: Int
-  private static let none = Row(recordedEnd: .max, undelayedEnd: never)
+  private var rows = RowsByStream(none: Row(recordedEnd: .max, undelayedEnd: never))
 
-  init(isEnabled: Bool) {
-    self.isEnabled = isEnabled
-    capacity = isEnabled ? 64 : 1
-    rows = .allocate(capacity: capacity)
-    rows.initialize(repeating: Self.none, count: capacity)
-  }
-
-  deinit { rows.deallocate() }
+  init(isEnabled: Bool) { self.isEnabled = isEnabled }
 
   /// When the request before it in its thread ended, had the replayer lost no time; `never` when it had not ended as recorded.
   @inline(__always)
   func ready(_ request: UnsafePointer<ReplayRequest>) -> Int64 {
-    let stream = Int(request.pointee.stream)
-    guard stream < capacity, rows[stream].recordedEnd <= request.pointee.startNanoseconds else { return Self.never }
-    return rows[stream].undelayedEnd
+    let row = rows.value(request.pointee.stream)
+    return row.recordedEnd <= request.pointee.startNanoseconds ? row.undelayedEnd : Self.never
   }
 
   /// A request of a thread has completed. - Parameter undelayedEnd: when it would have without delay.
   @inline(__always)
   mutating func finish(_ request: UnsafePointer<ReplayRequest>, undelayedEnd: Int64) {
     guard isEnabled else { return }
-    let stream = Int(request.pointee.stream)
-    if stream >= capacity { grow(stream) }
-    rows[stream] = Row(
-      recordedEnd: request.pointee.startNanoseconds &+ (request.pointee.recordedLatencyNanoseconds ?? 0), undelayedEnd: undelayedEnd)
-  }
-
-  @inline(never)
-  private mutating func grow(_ stream: Int) {
-    let larger = max(stream + 1, capacity * 2)
-    let memory = UnsafeMutablePointer<Row>.allocate(capacity: larger)
-    memory.initialize(repeating: Self.none, count: larger)
-    memory.update(from: rows, count: capacity)
-    rows.deallocate()
-    rows = memory
-    capacity = larger
+    let end = request.pointee.startNanoseconds &+ (request.pointee.recordedLatencyNanoseconds ?? 0)
+    rows.set(request.pointee.stream, Row(recordedEnd: end, undelayedEnd: undelayedEnd))
   }
 }

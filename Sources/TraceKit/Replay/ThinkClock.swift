@@ -8,26 +8,15 @@ struct ThinkClock: ~Copyable {
   }
 
   let isEnabled: Bool
-  private var rows: UnsafeMutablePointer<Row>
-  private var capacity: Int
   /// A thread's first request has nothing to wait for.
-  private static let none = Row(recordedEnd: .max, completed: 0)
+  private var rows = RowsByStream(none: Row(recordedEnd: .max, completed: 0))
 
-  init(isEnabled: Bool) {
-    self.isEnabled = isEnabled
-    capacity = isEnabled ? 64 : 1
-    rows = .allocate(capacity: capacity)
-    rows.initialize(repeating: Self.none, count: capacity)
-  }
-
-  deinit { rows.deallocate() }
+  init(isEnabled: Bool) { self.isEnabled = isEnabled }
 
   /// The earliest start of a request in nanoseconds after the replay's start.
   @inline(__always)
   func earliest(_ request: UnsafePointer<ReplayRequest>) -> Int64 {
-    let stream = Int(request.pointee.stream)
-    guard stream < capacity else { return 0 }
-    let row = rows[stream]
+    let row = rows.value(request.pointee.stream)
     return row.completed &+ max(0, row.recordedEnd == .max ? 0 : request.pointee.startNanoseconds &- row.recordedEnd)
   }
 
@@ -40,21 +29,10 @@ struct ThinkClock: ~Copyable {
 
   @inline(never)
   private mutating func note(_ request: UnsafePointer<ReplayRequest>, _ completed: Int64) {
-    let stream = Int(request.pointee.stream)
-    if stream >= capacity { grow(stream) }
     let end = request.pointee.startNanoseconds &+ (request.pointee.recordedLatencyNanoseconds ?? 0)
-    let row = rows[stream]
-    rows[stream] = Row(recordedEnd: row.recordedEnd == .max ? end : max(row.recordedEnd, end), completed: max(row.completed, completed))
-  }
-
-  @inline(never)
-  private mutating func grow(_ stream: Int) {
-    let larger = max(stream + 1, capacity * 2)
-    let memory = UnsafeMutablePointer<Row>.allocate(capacity: larger)
-    memory.initialize(repeating: Self.none, count: larger)
-    memory.update(from: rows, count: capacity)
-    rows.deallocate()
-    rows = memory
-    capacity = larger
+    let row = rows.value(request.pointee.stream)
+    rows.set(
+      request.pointee.stream,
+      Row(recordedEnd: row.recordedEnd == .max ? end : max(row.recordedEnd, end), completed: max(row.completed, completed)))
   }
 }

@@ -4,7 +4,7 @@
 #   make test       every test                   make bench      comparisons with their peers (BENCH=replay for one)
 #   make install    below PREFIX, DESTDIR first  make uninstall  removes what install put there
 #   make bench-production   servers under load, recorded and replayed, as root
-#   make sanitize   the conformance suite under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make sanitize   the conformance, stream and NBD tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make format     formats the sources          make lint       says what format would change
 #   make man        manual pages                 make clean      removes what was built
 

@@ -3,7 +3,7 @@ public struct TraceEventFlags: OptionSet, Hashable, BitwiseCopyable, Sendable {
   public let rawValue: UInt32
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  /// The open file description had O_DIRECT; of a block request, always.
+  /// The open file description had O_DIRECT; of a read or write that reached a device, always.
   public static let direct = TraceEventFlags(rawValue: 1 << 0)
   /// The open file description had O_SYNC.
   public static let sync = TraceEventFlags(rawValue: 1 << 1)

@@ -19,6 +19,8 @@ final class TraceDrain: @unchecked Sendable {
   private var thread: WorkerThread?
   private let stopping: UnsafeMutablePointer<UInt32>
   private var lastPut: UInt64 = 0
+  /// When the events of the last round are complete, if nothing was handed over since.
+  private var settleTime = UInt64.max
   private let pauseMicroseconds: (least: UInt32, most: UInt32)
 
   /// Most that one round takes of one buffer.
@@ -74,7 +76,7 @@ final class TraceDrain: @unchecked Sendable {
     thread = try WorkerThread { self.run() }
   }
 
-  /// Ends the thread after a last round, which it hands over. Tracing must be off by then.
+  /// Ends the thread after a last round, which it hands over; nothing happens when there is none. Tracing must be off by then.
   func finish() {
     ctrace_store_release32(stopping, 1)
     thread?.join()
@@ -128,8 +130,11 @@ final class TraceDrain: @unchecked Sendable {
       }
       cpuNanoseconds = ctrace_thread_cpu_ns()
     }
-    // Time passes for those behind also when nothing happens, only not as often.
-    if bytes > 0 || isLast || now - lastPut > 50_000_000 {
+    // Time passes for those behind also when nothing happens: soon after events, so that the last of them need not wait for the next
+    // to be taken as complete (files are looked up then, while they are open), then not as often.
+    let settles = now >= settleTime
+    if bytes > 0 || settles { settleTime = bytes > 0 ? now + Self.storeDelay : UInt64.max }
+    if bytes > 0 || settles || isLast || now - lastPut > 50_000_000 {
       lastPut = now
       queue.put(round)
     }

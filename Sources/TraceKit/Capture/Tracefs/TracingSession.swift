@@ -37,8 +37,9 @@ final class TracingSession {
 
   func stopTracing() { for instance in instances { try? instance.set("tracing_on", "0") } }
 
-  /// Removes everything. The drain must have finished.
+  /// Removes everything. A drain that a failed start left running is ended first.
   func end() {
+    drain.finish()
     drain.closeFiles()
     for instance in instances { instance.remove() }
     instances.removeAll()

@@ -774,7 +774,9 @@ def attach_cost():
         "trace-cmd": (lambda pid: ["trace-cmd", "record", "-o", path("trace.dat"), "-P", pid, "-e", "syscalls:sys_enter_pread64",
                                    "-e", "syscalls:sys_exit_pread64"], 3.0),
     }
-    ours = lambda pid: [tool("trace-record"), "attach", "--force", "--quiet", "--no-calibration", "-o", trace, "--pid", pid]
+    by = lambda route: lambda pid: [tool("trace-record"), "attach", "--force", "--quiet", "--no-calibration", "-o", trace, "--route", route,
+                                    "--pid", pid]
+    ours = by("auto")
     plain, attached = [], []
     for _ in range(PAIRS):
         plain.append(attached_cost(None))
@@ -785,7 +787,11 @@ def attach_cost():
     middle = statistics.median(added)
     row("added per pread", ns(middle), "unrecorded call", ns(base), spread([a / p for a, p in zip(attached, plain)]), "<= 300 ns",
         middle <= 300)
-    attempt("the kernel's events alone", lambda: attach_floor(base, middle, ns))
+    print(f"  by route {json.loads(run([tool('trace-record'), 'info', '--json', '-', trace]).output)['metadata']['source']}")
+    by_events = statistics.median(attached_cost(by("syscalls")) for _ in range(3)) - base
+    row("added per pread", ns(middle), "by --route syscalls", ns(by_events), f"{middle / by_events:.3f}")
+    attempt("the kernel's events alone", lambda: attach_floor(base, by_events, ns))
+    attempt("what other processes pay", lambda: bystander_cost(base, by, ns))
     for name, (command, ready_s) in peers.items():
         def measure(name=name, command=command, ready_s=ready_s):
             need(name)
@@ -816,7 +822,18 @@ def attach_floor(base, ours, ns):
     finally:
         put("events/enable", 0)
         os.rmdir(instance)
-    row("added per pread", ns(ours), "the two events alone", ns(floor), f"{ours / floor:.3f}")
+    row("by --route syscalls", ns(ours), "the two events alone", ns(floor), f"{ours / floor:.3f}")
+
+
+def bystander_cost(base, by, ns):
+    """A program beside the recorded one: the kernel's hooks are for all."""
+    with subprocess.Popen(["sleep", "600"]) as recorded:
+        try:
+            costs = [statistics.median(attached_cost(lambda _: by(route)(recorded.pid)) for _ in range(3)) - base
+                     for route in ("auto", "syscalls")]
+        finally:
+            recorded.kill()
+    row("added per pread of others", ns(costs[0]), "by --route syscalls", ns(costs[1]), f"{costs[0] / costs[1]:.3f}")
 
 
 def attach_loss():

@@ -7,8 +7,9 @@ struct AttachCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "attach", abstract: "Record the I/O system calls of running processes.",
     discussion: """
-      The processes are neither stopped nor changed: the kernel's tracing (tracefs) reports their calls, those of their threads, and \
-      those of children that they have or start. It needs root. Recording ends after --duration, at SIGINT or SIGTERM, or when none of \
+      The processes are neither stopped nor changed: the kernel reports their calls, those of their threads, and those of \
+      children that they have or start. It needs root. Programs in the kernel (BPF) report them where that is possible, since it costs \
+      a call half of what the kernel's own events (tracefs) do; --route says which. Recording ends after --duration, at SIGINT or SIGTERM, or when none of \
       the processes is left.
 
       Exit status: 0 success; 1 an error, said in one sentence on stderr; 2 wrong usage.
@@ -23,6 +24,9 @@ struct AttachCommand: ParsableCommand {
   var comm: String?
   @Flag(help: "Record every process but the recorder.")
   var all = false
+  @Option(
+    help: ArgumentHelp("auto, bpf (programs in the kernel) or syscalls (tracefs); auto takes bpf where it can.", valueName: "route"))
+  var route: CallRoute = .auto
   @Option(help: ArgumentHelp("Record only files that match; may be repeated.", valueName: "glob"))
   var include: [String] = []
   @Option(help: ArgumentHelp("Leave out files that match; may be repeated.", valueName: "glob"))
@@ -38,8 +42,13 @@ struct AttachCommand: ParsableCommand {
     options.filter = PathFilter(include: include, exclude: exclude)
     if !include.isEmpty { options.described["include"] = include.joined(separator: " ") }
     if !exclude.isEmpty { options.described["exclude"] = exclude.joined(separator: " ") }
+    options.callRoute = route
+    options.described["route"] = route.rawValue
     ctrace_install_stop_handlers()
-    try tracing.report(try SyscallRecorder.record(target, options).summary)
+    let outcome = try SyscallRecorder.record(target, options)
+    var summary = outcome.summary
+    summary.notes.insert("route: \(outcome.route.rawValue) (\(outcome.reason))", at: 0)
+    try tracing.report(summary)
   }
 
   private var target: AttachTarget {
@@ -48,3 +57,5 @@ struct AttachCommand: ParsableCommand {
     return all ? .all : .processes(pid)
   }
 }
+
+extension CallRoute: ExpressibleByArgument {}

@@ -28,7 +28,7 @@ struct RunCommand: ParsableCommand {
   var anonymizeKey: String?
   @Option(
     help: ArgumentHelp(
-      "How to record: preload (a library), syscalls (the kernel's tracing, as root), or auto, by what the program and the privileges allow.",
+      "How to record: preload (a library), bpf or syscalls (the kernel, as root), or auto, by what the program and the privileges allow.",
       valueName: "route"))
   var route: RecordingRoute = .auto
   @Option(help: ArgumentHelp("What a thread does when the recorder falls behind: drop (and count) or block.", valueName: "mode"))

@@ -170,6 +170,12 @@ struct AttachProgramTests {
       let requests = trace.events.filter { $0.flags.contains(.asynchronous) }
       #expect(requests.count { $0.operation == .read } == reads && requests.count { $0.operation == .write } == writes)
       #expect(requests.allSatisfy { $0.result == 4096 && $0.latencyNanoseconds > 0 && trace.path($0).hasSuffix("/data") })
+      guard callRoutes.contains("bpf") else { break }
+      // Each block of the file once, as --rw=randrw without --norandommap goes, and by the sizes that were asked for.
+      let offsets = Set(requests.compactMap(\.offsetIfKnown))
+      #expect(offsets.count == requests.count && offsets.allSatisfy { $0 % 4096 == 0 && $0 < 8 << 20 })
+      #expect(requests.allSatisfy { $0.sizeIfKnown == 4096 })
+      #expect(try figure(information, "io_uring_without_offset") == 0)
     case "libaio":
       #expect(try figure(information, "aio_submitted") == reads + writes)
       #expect(try figure(information, "aio_completed") == reads + writes)

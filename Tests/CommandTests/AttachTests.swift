@@ -32,11 +32,22 @@ struct AttachTests {
 
   private func go() throws { try folder.write("go", "") }
 
-  private func attach(_ program: StartedCommand, _ output: String, _ options: [String] = []) throws -> RunningRecorder {
-    try RunningRecorder(["attach", "--no-calibration", "-o", output, "--pid", "\(program.processID)"] + options)
+  private func attach(
+    _ program: StartedCommand, _ output: String, by route: String = "auto", _ options: [String] = []
+  ) throws -> RunningRecorder {
+    try RunningRecorder(["attach", "--no-calibration", "-o", output, "--route", route, "--pid", "\(program.processID)"] + options)
   }
 
-  @Test func positionsFlagsAndNamesOfOpenFilesAreTakenOver() throws {
+  @Test(.enabled(if: callRoutes.contains("bpf"), "this kernel or this user loads no BPF programs")) func autoTakesProgramsInTheKernel() throws {
+    let program = try startProgram("int main() { wait_for_go(); return 0; }")
+    let recorder = try attach(program, folder / "t.iotrace")
+    try go()
+    _ = program.wait()
+    let result = recorder.command.wait()
+    #expect(result.status == 0 && result.stderr.contains("route: bpf ("), "\(result.stderr)")
+  }
+
+  @Test(arguments: callRoutes) func positionsFlagsAndNamesOfOpenFilesAreTakenOver(route: String) throws {
     try folder.write("data", String(repeating: "x", count: 10_000))
     let program = try startProgram(
       """
@@ -63,7 +74,7 @@ struct AttachTests {
       """)
     let output = folder / "t.iotrace"
     usleep(200_000)
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     try go()
     #expect(program.wait().status == 0)
     let result = recorder.command.wait()
@@ -79,14 +90,14 @@ struct AttachTests {
       "lseek data 9990 - = 9990", "read data 9990 100 = 10", "fsync data - - = 0", "truncate data 5000 - = 0", "read \(root) - 1 = -9",
     ]
     #expect(lines == expected, "\(lines.joined(separator: "\n"))")
-    #expect(trace.totals?.lossless == true && trace.metadata.source == "syscalls")
+    #expect(trace.totals?.lossless == true && trace.metadata.source == route)
     let append = try #require(trace.events(.write, "/log").first)
     #expect(append.flags.contains(.append) && append.flags.contains(.inferredOffset))
     #expect(trace.events.allSatisfy { $0.latencyNanoseconds > 0 || $0.operation == .gap })
     #expect(!tracingInstances().contains { $0.hasPrefix("iotrace-\(recorder.command.processID)") })
   }
 
-  @Test func threadsAndChildrenThatStartLaterAreFollowed() throws {
+  @Test(arguments: callRoutes) func threadsAndChildrenThatStartLaterAreFollowed(route: String) throws {
     let program = try startProgram(
       """
       static void *work(void *number) {
@@ -115,7 +126,7 @@ struct AttachTests {
       """)
     let output = folder / "t.iotrace"
     usleep(200_000)
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     try go()
     #expect(program.wait().status == 0)
     #expect(recorder.command.wait().status == 0)
@@ -136,8 +147,8 @@ struct AttachTests {
 
   @Test(
     .enabled(if: installed("strace") != nil, "strace is not installed"),
-    .enabled(if: installed("python3") != nil, "python3 is not installed"))
-  func straceSeesTheSameTransfers() throws {
+    .enabled(if: installed("python3") != nil, "python3 is not installed"), arguments: callRoutes)
+  func straceSeesTheSameTransfers(route: String) throws {
     try folder.write(
       "program.py",
       """
@@ -167,7 +178,7 @@ struct AttachTests {
     let strace = try StartedCommand(
       "strace", ["-f", "-y", "-s", "0", "-o", log, "-e", "trace=" + StraceLog.calls, "-p", "\(program.processID)"])
     #expect(eventually { strace.stderrSoFar.contains("attached") })
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     try go()
     #expect(program.wait().status == 0)
     #expect(recorder.command.wait().status == 0)
@@ -195,7 +206,7 @@ struct AttachTests {
     #expect(compared == 3 * 200 * 4 + 50)
   }
 
-  @Test func whatTheKernelDropsIsCountedExactly() throws {
+  @Test(arguments: callRoutes) func whatTheKernelDropsIsCountedExactly(route: String) throws {
     let program = try startProgram(
       """
       int main() {
@@ -209,7 +220,7 @@ struct AttachTests {
       """)
     let output = folder / "t.iotrace"
     usleep(200_000)
-    let recorder = try attach(program, output, ["--kernel-buffer", "64K"])
+    let recorder = try attach(program, output, by: route, ["--kernel-buffer", "64K"])
     try go()
     #expect(program.wait().status == 0)
     #expect(recorder.command.wait().status == 0)
@@ -226,7 +237,7 @@ struct AttachTests {
     #expect(trace.gaps.allSatisfy { $0.result == GapCause.ringFull.rawValue && $0.latencyNanoseconds >= 0 })
   }
 
-  @Test func bytesAgreeWithTheKernelsCounters() throws {
+  @Test(arguments: callRoutes) func bytesAgreeWithTheKernelsCounters(route: String) throws {
     let program = try startProgram(
       """
       int main() {
@@ -242,7 +253,7 @@ struct AttachTests {
       """)
     let output = folder / "t.iotrace"
     usleep(200_000)
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     try go()
     let done = folder / "done"
     #expect(eventually { FileManager.default.fileExists(atPath: done) })
@@ -255,14 +266,14 @@ struct AttachTests {
     #expect(try figure(information, "recorded_written_bytes") == 3000 * 2999 / 2)
   }
 
-  @Test func aCallInFlightAtAttachIsMarked() throws {
+  @Test(arguments: callRoutes) func aCallInFlightAtAttachIsMarked(route: String) throws {
     let program = try startProgram(
       """
       int main() { int ends[2]; char b[1]; pipe(ends); if (!fork()) { sleep(2); write(ends[1], "x", 1); _exit(0); } read(ends[0], b, 1); return 0; }
       """)
     let output = folder / "t.iotrace"
     usleep(300_000)
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     #expect(program.wait().status == 0)
     #expect(recorder.command.wait().status == 0)
     let trace = try RecordedTrace(output)

@@ -10,6 +10,18 @@ let tracingIsPossible: Bool = {
   return descriptor >= 0
 }()
 
+/// The routes of system calls that this kernel and this user have.
+let callRoutes: [String] = {
+  guard tracingIsPossible, let folder = try? TemporaryFolder(), let sleeper = try? StartedCommand("sleep", ["60"]) else { return [] }
+  defer {
+    kill(sleeper.processID, SIGKILL)
+    _ = sleeper.wait()
+  }
+  let arguments = ["--no-calibration", "-o", folder / "t.iotrace", "--pid", "\(sleeper.processID)", "--duration", "10ms"]
+  let programs = try? run(traceRecord, ["attach", "--route", "bpf"] + arguments)
+  return (programs?.status == 0 ? ["bpf"] : []) + ["syscalls"]
+}()
+
 /// The tracing instances of recorders that are there.
 func tracingInstances() -> [String] {
   let descriptor = ctrace_detached_mount("tracefs")

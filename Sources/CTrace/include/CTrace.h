@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
+#include "trace_bpf.h"
 #include "trace_net.h"
 #include "trace_ring.h"
 

@@ -21,7 +21,7 @@ public enum ProgramRecorder {
   /// Runs the command to its end and writes the trace.
   public static func record(_ options: RecordingOptions) throws(Failure) -> Outcome {
     let (program, choice) = try resolvedProgram(options)
-    if choice.route == .syscalls { return try SyscallProgramRecorder.record(program, options, reason: choice.reason) }
+    if let route = choice.callRoute { return try SyscallProgramRecorder.record(program, options, route, reason: choice.reason) }
     let running: Running
     do throws(TraceError) { running = try prepare(options) } catch { throw .recorder(error) }
     defer { running.session.remove() }

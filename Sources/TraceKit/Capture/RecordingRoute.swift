@@ -4,12 +4,15 @@ public enum RecordingRoute: String, CaseIterable, Sendable {
   case auto
   /// A library that the loader puts in front of libc.
   case preload
+  /// Programs in the kernel (BPF).
+  case bpf
   /// The kernel's events of system calls (tracefs).
   case syscalls
 
-  /// The route that serves, and why it does.
+  /// What serves, and why it does.
   struct Choice: Hashable, Sendable {
-    var route: RecordingRoute
+    /// The route of the kernel; nil for the preload route.
+    var callRoute: CallRoute?
     var reason: String
   }
 
@@ -22,13 +25,14 @@ public enum RecordingRoute: String, CaseIterable, Sendable {
       obstacle = error
     }
     switch (self, obstacle) {
-    case (.syscalls, _): return Choice(route: .syscalls, reason: "asked for")
-    case (.preload, nil): return Choice(route: .preload, reason: "asked for")
-    case (.auto, nil): return Choice(route: .preload, reason: "a library can be loaded into the program; no privileges needed")
+    case (.bpf, _): return Choice(callRoute: .bpf, reason: "asked for")
+    case (.syscalls, _): return Choice(callRoute: .syscalls, reason: "asked for")
+    case (.preload, nil): return Choice(reason: "asked for")
+    case (.auto, nil): return Choice(reason: "a library can be loaded into the program; no privileges needed")
     case (.preload, let obstacle?): throw obstacle
     case (.auto, let obstacle?):
       guard (try? Tracefs(purpose: "--route syscalls")) != nil else { throw obstacle }
-      return Choice(route: .syscalls, reason: obstacle.message)
+      return Choice(callRoute: .auto, reason: obstacle.message)
     }
   }
 }

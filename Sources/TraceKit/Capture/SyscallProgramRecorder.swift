@@ -5,8 +5,9 @@ import Glibc
 /// is missed.
 enum SyscallProgramRecorder {
   /// Runs the program at `path` to its end and writes the trace.
-  static func record(_ path: String, _ options: RecordingOptions, reason: String) throws(ProgramRecorder.Failure) -> ProgramRecorder.Outcome
-  {
+  static func record(
+    _ path: String, _ options: RecordingOptions, _ route: CallRoute, reason: String
+  ) throws(ProgramRecorder.Failure) -> ProgramRecorder.Outcome {
     let signals = ChildProcess.blockSignals(except: options.long.triggerSignal)
     let gate: ProgramGate
     do throws(TraceError) {
@@ -27,23 +28,28 @@ enum SyscallProgramRecorder {
       _ = child.reap()
       throw .recorder(error)
     }
-    let result = attach(gate, options)
+    let result = attach(gate, options, route)
     waiter.join()
     let status = child.reap()
     switch result {
     case .failure(let error): throw .recorder(error)
-    case .success(var summary):
+    case .success(let outcome):
       if let code = gate.failure {
         unlink(options.output)
         throw .program(ProgramCheck.refusal(path, errno: code))
       }
-      summary.notes.insert("route: syscalls (\(reason))", at: 0)
+      var summary = outcome.summary
+      let detail = route == .auto ? "\(reason); \(outcome.reason)" : reason
+      summary.notes.insert("route: \(outcome.route.rawValue) (\(detail))", at: 0)
       return ProgramRecorder.Outcome(waitStatus: status, summary: summary)
     }
   }
 
-  private static func attach(_ gate: ProgramGate, _ options: RecordingOptions) -> Result<RecordingSummary, TraceError> {
+  private static func attach(
+    _ gate: ProgramGate, _ options: RecordingOptions, _ route: CallRoute
+  ) -> Result<SyscallRecorder.Outcome, TraceError> {
     var tracing = TracingOptions(output: options.output)
+    tracing.callRoute = route
     tracing.overwrite = options.overwrite
     tracing.filter = options.filter
     tracing.anonymizer = options.anonymizer
@@ -55,7 +61,7 @@ enum SyscallProgramRecorder {
     tracing.command = options.command
     tracing.whenReady = { _ in gate.open() }
     do throws(TraceError) {
-      return .success(try SyscallRecorder.record(.processes([gate.processID]), tracing).summary)
+      return .success(try SyscallRecorder.record(.processes([gate.processID]), tracing))
     } catch {
       gate.giveUp()
       return .failure(error)

@@ -10,6 +10,7 @@ extension SyscallCounters {
       "requests_without_file": "\(requestsWithoutFile)", "shared_mappings": "\(sharedMappings)",
       "recorded_read_bytes": "\(countedReadBytes)", "recorded_written_bytes": "\(countedWrittenBytes)",
       "aio_submitted": "\(aioSubmitted)", "aio_completed": "\(aioCompleted)", "io_uring_completions": "\(uringCompletions)",
+      "io_uring_without_offset": "\(uringWithoutOffset)",
     ]
     if let bytes = kernelReadBytes { figures["kernel_read_bytes"] = "\(bytes)" }
     if let bytes = kernelWrittenBytes { figures["kernel_written_bytes"] = "\(bytes)" }
@@ -46,8 +47,9 @@ extension SyscallCounters {
         explanation: explanation),
     ]
     let offsets = "offsets are known to the preload and block routes"
+    let uringOffsets = "offsets are known to the preload, bpf and block routes"
     ledger.note(blindSpot: "shared file mappings", count: sharedMappings, remedy: "reads and writes of mapped memory are no calls")
-    ledger.note(blindSpot: "io_uring requests without offset", count: uringRequests.values.reduce(0, +), remedy: offsets)
+    ledger.note(blindSpot: "io_uring requests without offset", count: uringWithoutOffset, remedy: uringOffsets)
     ledger.note(blindSpot: "libaio requests of which only the number is known", count: aioSubmitted, remedy: offsets)
     ledger.note(blindSpot: "opened files closed before their name could be read", count: namelessOpens)
     ledger.note(blindSpot: "requests on files that are not known", count: requestsWithoutFile)

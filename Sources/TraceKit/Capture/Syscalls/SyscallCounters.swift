@@ -6,6 +6,8 @@ public struct SyscallCounters: Sendable {
   public var uringRequests: [String: UInt64] = [:]
   /// Completions of io_uring that were seen.
   public var uringCompletions: UInt64 = 0
+  /// Reads and writes of io_uring, on files that have offsets, of which the offset is not known.
+  public var uringWithoutOffset: UInt64 = 0
   /// Requests that io_submit took and events that io_getevents gave; their contents stand in the program's memory.
   public var aioSubmitted: UInt64 = 0
   public var aioCompleted: UInt64 = 0

@@ -1,6 +1,7 @@
 import CTrace
 
-/// Which events of tracefs the syscalls route reads, and where their fields are; from the `format` files of this kernel.
+/// Which events the routes of system calls read, and where their fields are; from the `format` files of this kernel, or as programs in
+/// the kernel store them.
 final class SyscallEvents: @unchecked Sendable {
   enum Role: UInt8 {
     case none, enter, exit, newTask, execute, endTask, uringSubmit, uringFile, uringComplete
@@ -22,26 +23,33 @@ final class SyscallEvents: @unchecked Sendable {
   private(set) var calls: [SyscallKind] = []
   private(set) var taskEvents: [(system: String, event: String)] = []
   private(set) var uringEvents: [String] = []
+  /// Numbers of the calls that programs in the kernel record, and the types of their records; empty where tracefs does.
+  private(set) var recordedCalls: [(number: Int, begin: UInt16, end: UInt16)] = []
   let newTask: (child: TraceEventFormat.Field, flags: TraceEventFormat.Field)
   let execute: (thread: TraceEventFormat.Field, old: TraceEventFormat.Field)
   /// Nil where the kernel has no io_uring events.
   private(set) var submit: (request: TraceEventFormat.Field, opcode: TraceEventFormat.Field)?
+  /// Of a submitted request; nil where the submission does not tell it.
+  private(set) var submitted: (position: TraceEventFormat.Field, length: TraceEventFormat.Field)?
   private(set) var file: (request: TraceEventFormat.Field, descriptor: TraceEventFormat.Field)?
   private(set) var complete: (request: TraceEventFormat.Field, result: TraceEventFormat.Field, flags: TraceEventFormat.Field)?
 
   typealias Formats = (_ system: String, _ event: String) throws(TraceError) -> TraceEventFormat?
 
-  /// - Parameter formats: the format of an event, nil for one that the kernel lacks.
-  /// - Throws: when the kernel has no events of system calls, or their format is not that of a 64-bit machine.
-  init(_ formats: Formats) throws(TraceError) {
-    guard let read = try formats("syscalls", "sys_enter_read"), let newTaskFormat = try formats("task", "task_newtask"),
+  /// - Parameters:
+  ///   - formats: the format of an event, nil for one that the kernel lacks.
+  ///   - byPrograms: calls are recorded by programs in the kernel (BPF), in records that begin as the events of tracefs do.
+  /// - Throws: when the kernel has no events of system calls or of tasks, or their format is not that of a 64-bit machine.
+  init(_ formats: Formats, byPrograms: Bool = false) throws(TraceError) {
+    let hasCalls = try byPrograms ? true : formats("syscalls", "sys_enter_read") != nil
+    guard hasCalls, let newTaskFormat = try formats("task", "task_newtask"),
       let executeFormat = try formats("sched", "sched_process_exec"), let endFormat = try formats("sched", "sched_process_exit")
     else {
       throw TraceError(
         .unsupported, "this kernel has no events of system calls (CONFIG_FTRACE_SYSCALLS); 'trace-record run' works without")
     }
-    typeField = try read.field("common_type")
-    threadField = try read.field("common_pid")
+    typeField = try newTaskFormat.field("common_type")
+    threadField = try newTaskFormat.field("common_pid")
     newTask = (try newTaskFormat.field("pid"), try newTaskFormat.field("clone_flags"))
     execute = (try executeFormat.field("pid"), try executeFormat.field("old_pid"))
     entries = .allocate(capacity: Self.entryCount)
@@ -50,7 +58,12 @@ final class SyscallEvents: @unchecked Sendable {
     entries[Int(executeFormat.number)].role = .execute
     entries[Int(endFormat.number)].role = .endTask
     taskEvents = [("task", "task_newtask"), ("sched", "sched_process_exec"), ("sched", "sched_process_exit")]
-    for kind in SyscallKind.allCases { try add(kind, formats) }
+    if byPrograms {
+      try checkRecords()
+      for kind in SyscallKind.allCases { addRecord(kind) }
+    } else {
+      for kind in SyscallKind.allCases { try add(kind, formats) }
+    }
     try addUring(formats)
   }
 
@@ -74,6 +87,39 @@ final class SyscallEvents: @unchecked Sendable {
       role: .enter, kind: kind.rawValue, argumentCount: UInt8(kind.argumentCount), offset: UInt16(first.offset))
     entries[Int(exit.number)] = Entry(role: .exit, kind: kind.rawValue, offset: UInt16(result.offset))
     calls.append(kind)
+  }
+
+  // MARK: Records of programs in the kernel
+
+  /// Types of records lie above those of this kernel's events, which are numbered from 1.
+  private static let firstRecordType: UInt16 = 0xF000
+  static let submitRecordType: UInt16 = 0xEFFF
+  private static let valuesOffset = 16
+
+  private func checkRecords() throws(TraceError) {
+    guard typeField.offset == 0, typeField.size == 2, threadField.offset == 4, threadField.size == 4 else {
+      throw TraceError(.unsupported, "tracefs: the events of this kernel do not begin with a type and a thread where they are looked for")
+    }
+  }
+
+  private func addRecord(_ kind: SyscallKind) {
+    let begin = Self.firstRecordType + 2 * UInt16(kind.rawValue)
+    entries[Int(begin)] = Entry(
+      role: .enter, kind: kind.rawValue, argumentCount: UInt8(kind.argumentCount), offset: UInt16(Self.valuesOffset))
+    entries[Int(begin) + 1] = Entry(role: .exit, kind: kind.rawValue, offset: UInt16(Self.valuesOffset))
+    calls.append(kind)
+    recordedCalls.append((kind.number, begin, begin + 1))
+  }
+
+  /// Requests of io_uring come from a program too, which knows their position and length.
+  func takeRequestsFromPrograms() {
+    func value(_ index: Int, _ name: String) -> TraceEventFormat.Field {
+      .init(name: name, offset: Self.valuesOffset + 8 * index, size: 8, isSigned: false, isIndirect: false)
+    }
+    submit = (value(0, "req"), value(1, "opcode"))
+    submitted = (value(2, "position"), value(3, "length"))
+    entries[Int(Self.submitRecordType)].role = .uringSubmit
+    uringEvents.removeAll { $0 == "io_uring_submit_req" }
   }
 
   private func addUring(_ formats: Formats) throws(TraceError) {

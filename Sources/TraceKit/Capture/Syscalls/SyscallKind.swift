@@ -1,3 +1,5 @@
+import CTrace
+
 /// The system calls that the syscalls route follows.
 enum SyscallKind: UInt8, CaseIterable, Sendable {
   // Data.
@@ -26,6 +28,58 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
     case .ioPgetevents: "io_pgetevents"
     default: "\(self)"
     }
+  }
+
+  /// Its number (asm/unistd_64.h).
+  var number: Int {
+    let number =
+      switch self {
+      case .read: SYS_read
+      case .write: SYS_write
+      case .pread64: SYS_pread64
+      case .pwrite64: SYS_pwrite64
+      case .readv: SYS_readv
+      case .writev: SYS_writev
+      case .preadv: SYS_preadv
+      case .pwritev: SYS_pwritev
+      case .preadv2: SYS_preadv2
+      case .pwritev2: SYS_pwritev2
+      case .fsync: SYS_fsync
+      case .fdatasync: SYS_fdatasync
+      case .syncFileRange: SYS_sync_file_range
+      case .msync: SYS_msync
+      case .truncate: SYS_truncate
+      case .ftruncate: SYS_ftruncate
+      case .fallocate: SYS_fallocate
+      case .open: SYS_open
+      case .openat: SYS_openat
+      case .openat2: SYS_openat2
+      case .creat: SYS_creat
+      case .close: SYS_close
+      case .closeRange: SYS_close_range
+      case .dup: SYS_dup
+      case .dup2: SYS_dup2
+      case .dup3: SYS_dup3
+      case .fcntl: SYS_fcntl
+      case .lseek: SYS_lseek
+      case .sendfile64: SYS_sendfile
+      case .splice: SYS_splice
+      case .tee: SYS_tee
+      case .copyFileRange: SYS_copy_file_range
+      case .sendto: SYS_sendto
+      case .recvfrom: SYS_recvfrom
+      case .sendmsg: SYS_sendmsg
+      case .recvmsg: SYS_recvmsg
+      case .sendmmsg: SYS_sendmmsg
+      case .recvmmsg: SYS_recvmmsg
+      case .connect: SYS_connect
+      case .accept: SYS_accept
+      case .accept4: SYS_accept4
+      case .ioSubmit: SYS_io_submit
+      case .ioGetevents: SYS_io_getevents
+      case .ioPgetevents: SYS_io_pgetevents
+      }
+    return Int(number)
   }
 
   /// What the trace calls it; nil for calls that only change what descriptors mean.

@@ -1,11 +1,14 @@
 import CTrace
 import Glibc
 
-/// Records the system calls of running processes through tracefs, without touching the processes.
+/// Records the system calls of running processes through the kernel's tracing, without touching the processes.
 public enum SyscallRecorder {
   public struct Outcome: Sendable {
     public var summary: RecordingSummary
     public var counters: SyscallCounters
+    /// The route that was taken, never `auto`, and why.
+    public var route: CallRoute
+    public var reason: String
   }
 
   /// Attaches, records until the end, detaches.
@@ -13,13 +16,14 @@ public enum SyscallRecorder {
   public static func record(_ target: AttachTarget, _ options: TracingOptions) throws(TraceError) -> Outcome {
     let session = try TracingSession(purpose: "trace-record attach", options: options, pauseMicroseconds: (500, 2000))
     defer { session.end() }
-    let events = try SyscallEvents(session.tracefs.format)
     let processes = try target.find()
-    let calls = try session.makeInstance(bufferBytes: options.bufferBytes)
-    let cost = options.measuresCost ? try measureCost(calls) : nil
-    let output = try TracingOutput(options, source: "syscalls", detail: target.described, costPerEventNanoseconds: cost)
+    let plain = options.measuresCost ? fastestLoop() : nil
+    let source = try CallSource(options, session)
+    let tasks = try session.makeInstance(bufferBytes: source.tasksBufferBytes(options))
+    let cost = try plain.flatMap { plain throws(TraceError) in try measureCost(source, tasks).map { max(0, $0 - plain) } }
+    let output = try TracingOutput(options, source: source.route.rawValue, detail: target.described, costPerEventNanoseconds: cost)
     do throws(TraceError) {
-      let attachment = try Attachment(target, processes, session, calls, events, options, output)
+      let attachment = try Attachment(target, processes, session, tasks, source, options, output)
       return attachment.run(options, output)
     } catch {
       output.abandon()
@@ -27,18 +31,28 @@ public enum SyscallRecorder {
     }
   }
 
-  /// What the traced thread pays: a loop of calls of this thread with and without its events.
-  private static func measureCost(_ instance: TraceInstance) throws(TraceError) -> Double? {
-    guard let plain = RecordingCost.timedLoop() else { return nil }
+  /// Neighbours only add: the fastest of three.
+  private static func fastestLoop() -> Double? { (0..<3).compactMap { _ in RecordingCost.timedLoop() }.min() }
+
+  /// What the traced thread pays for a call: a loop of calls of this thread while they are recorded.
+  private static func measureCost(_ source: CallSource, _ instance: TraceInstance) throws(TraceError) -> Double? {
+    if let tracing = source.tracing {
+      tracing.rings.follow([ctrace_gettid()])
+      defer {
+        tracing.rings.ignore([ctrace_gettid()])
+        tracing.rings.clear()
+      }
+      return fastestLoop()
+    }
     try instance.set("set_event_pid", "\(ctrace_gettid())")
     for direction in ["enter", "exit"] { try instance.enable("syscalls", "sys_\(direction)_pread64") }
     try instance.set("tracing_on", "1")
-    let traced = RecordingCost.timedLoop()
+    let traced = fastestLoop()
     try instance.set("tracing_on", "0")
     try instance.set("set_event", "\n")
     try instance.set("set_event_pid", "\n")
     instance.clear()
-    return traced.map { max(0, $0 - plain) }
+    return traced
   }
 }
 
@@ -46,19 +60,23 @@ public enum SyscallRecorder {
 private final class Attachment {
   private let target: AttachTarget
   private let session: TracingSession
-  private let calls: TraceInstance
+  /// Events of tasks, and of calls where no program records them.
+  private let tasks: TraceInstance
+  private let source: CallSource
   private let decoder: SyscallDecoder
   private let attachedNanoseconds: UInt64
   private var knownThreads: Set<Int32>
 
   init(
-    _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession, _ calls: TraceInstance, _ events: SyscallEvents,
+    _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession, _ tasks: TraceInstance, _ source: CallSource,
     _ options: TracingOptions, _ output: TracingOutput
   ) throws(TraceError) {
     self.target = target
     self.session = session
-    self.calls = calls
-    try Self.enable(calls, events, target, processes, session)
+    self.tasks = tasks
+    self.source = source
+    let events = source.events
+    try Self.enable(tasks, source, target, processes, session)
     if !events.uringEvents.isEmpty {
       // Requests complete in contexts of other threads (workers, interrupts), so these events are not limited to the processes.
       let uring = try session.makeInstance(suffix: "-uring", bufferBytes: options.bufferBytes / 2)
@@ -66,9 +84,9 @@ private final class Attachment {
       try uring.set("tracing_on", "1")
     }
     try session.drain.start()
-    try calls.set("tracing_on", "1")
+    try tasks.set("tracing_on", "1")
     knownThreads = []
-    let found = try Self.addThreads(calls, target, processes, &knownThreads)
+    let found = try Self.addThreads(tasks, source, target, processes, &knownThreads)
     let snapshots = Self.snapshots(found)
     guard !snapshots.isEmpty else { throw TraceError(.refused, "the processes to attach to have ended") }
     let baselines = Self.baselines(snapshots)
@@ -83,18 +101,24 @@ private final class Attachment {
   }
 
   private static func enable(
-    _ instance: TraceInstance, _ events: SyscallEvents, _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession
+    _ instance: TraceInstance, _ source: CallSource, _ target: AttachTarget, _ processes: [Int32], _ session: TracingSession
   ) throws(TraceError) {
     // Children are followed from the first moment: this option must stand before the list of threads.
     try instance.set("options/event-fork", "1")
     if target == .all {
       try instance.excludeThreads(session.ownThreads)
+      source.tracing?.rings.followAll()
+      source.tracing?.rings.ignore(session.ownThreads)
     } else {
       // An empty list would mean every thread of the machine, so one stands there before tracing begins.
       try instance.set("set_event_pid", "\(processes[0])")
     }
-    for (system, event) in events.taskEvents { try instance.enable(system, event) }
-    for kind in events.calls {
+    for (system, event) in source.events.taskEvents { try instance.enable(system, event) }
+    if let tracing = source.tracing {
+      session.drain.add(tracing.rings)
+      return
+    }
+    for kind in source.events.calls {
       try instance.enable("syscalls", "sys_enter_\(kind.name)")
       try instance.enable("syscalls", "sys_exit_\(kind.name)")
     }
@@ -102,7 +126,7 @@ private final class Attachment {
 
   /// Names every thread of the processes, and of the children that appear meanwhile, until no new one is found.
   private static func addThreads(
-    _ instance: TraceInstance, _ target: AttachTarget, _ processes: [Int32], _ known: inout Set<Int32>
+    _ instance: TraceInstance, _ source: CallSource, _ target: AttachTarget, _ processes: [Int32], _ known: inout Set<Int32>
   ) throws(TraceError) -> [Int32] {
     if target == .all { return processes }
     var found = processes
@@ -110,6 +134,7 @@ private final class Attachment {
       let threads = found.flatMap { ProcessSnapshot.threads(of: $0) }.filter { !known.contains($0) }
       guard !threads.isEmpty else { break }
       try instance.addThreads(threads)
+      source.tracing?.rings.follow(threads)
       known.formUnion(threads)
       found = (try? target.find()) ?? found
     }
@@ -143,6 +168,7 @@ private final class Attachment {
     TracingSession.wait(
       options.durationNanoseconds, isOver: { self.decoder.isAlone && self.target != .all || output.stopped.isSet },
       tick: { self.lookAgain() })
+    source.tracing?.detach()
     session.stopTracing()
     session.drain.finish()
     let decoded = decoder.join()
@@ -155,7 +181,7 @@ private final class Attachment {
     }
     summary.notes = counters.lines + summary.notes
     summary.remedies = TracingOutput.remedies
-    return .init(summary: summary, counters: counters)
+    return .init(summary: summary, counters: counters, route: source.route, reason: source.reason)
   }
 
   /// Processes that came to be meant since: of that name, or in that cgroup.
@@ -163,6 +189,7 @@ private final class Attachment {
     let threads = target.findAgain().flatMap { ProcessSnapshot.threads(of: $0) }.filter { !knownThreads.contains($0) }
     guard !threads.isEmpty else { return }
     knownThreads.formUnion(threads)
-    try? calls.addThreads(threads)
+    try? tasks.addThreads(threads)
+    source.tracing?.rings.follow(threads)
   }
 }

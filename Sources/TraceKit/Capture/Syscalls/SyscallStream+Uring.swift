@@ -22,8 +22,17 @@ extension SyscallStream {
     if event.nanoseconds >= scope.attachedNanoseconds { uringCounts[Int(opcode)] &+= 1 }
     let request = UInt64(bitPattern: fields.request.value(event.bytes, event.length))
     forget(request)
-    requests[request] = UringRequest(
+    var pending = UringRequest(
       startNanoseconds: event.nanoseconds, process: threads[index].pointee.process, thread: number, description: -1, opcode: opcode)
+    if let fields = events.submitted, UringOperation.hasPosition(opcode) {
+      let position = fields.position.value(event.bytes, event.length)
+      // -1 is the description's own position.
+      if position >= 0 { pending.offsetBytes = UInt64(position) }
+      let length = fields.length.value(event.bytes, event.length)
+      // Of a vector the request says how many parts it has; a buffer that the kernel selects has no length yet.
+      if length > 0, !UringOperation.isVectored(opcode) { pending.sizeBytes = UInt64(length) }
+    }
+    requests[request] = pending
   }
 
   mutating func forget(_ request: UInt64) {
@@ -61,20 +70,38 @@ extension SyscallStream {
     var record = trace_record()
     record.operation = operation.rawValue
     record.offset = TraceEvent.unknownOffset
-    record.size = result >= 0 && (operation == .read || operation == .write) ? UInt64(result) : TraceEvent.unknownSize
+    record.size = request.sizeBytes
+    if record.size == TraceEvent.unknownSize, result >= 0, operation == .read || operation == .write { record.size = UInt64(result) }
     record.result = result
     record.thread_id = request.thread
     record.start_ns = max(request.startNanoseconds, scope.attachedNanoseconds)
     record.flags = TraceEventFlags.asynchronous.rawValue
+    if UringOperation.isVectored(request.opcode) { record.flags |= TraceEventFlags.vectored.rawValue }
     if request.startNanoseconds < scope.attachedNanoseconds { record.flags |= TraceEventFlags.inFlightAtAttach.rawValue }
     record.latency_ns = time - record.start_ns
     if request.description >= 0 {
       let description = open.descriptions[request.description]
       record.description = description.pointee.number
       if description.pointee.flags != UInt32.max { record.flags |= description.pointee.flags }
+      setOffset(request, time, result, &record)
     } else {
       counters.requestsWithoutFile += 1
+      if UringOperation.hasPosition(request.opcode) { counters.uringWithoutOffset += 1 }
     }
     records.append(record, process: processes[Int(request.process)].number)
+  }
+
+  /// Where a request on a file that has positions reads or writes.
+  private mutating func setOffset(_ request: UringRequest, _ time: UInt64, _ result: Int64, _ record: inout trace_record) {
+    guard UringOperation.hasPosition(request.opcode), isQuick(request.description) else { return }
+    let isWrite = record.operation == TraceOperation.write.rawValue
+    if isWrite, record.flags & TraceEventFlags.append.rawValue != 0 {
+      // It goes where the file ends, whatever it says.
+      append(request.description, time, result, movesPosition: false, &record)
+    } else if request.offsetBytes != TraceEvent.unknownOffset {
+      record.offset = request.offsetBytes
+      if isWrite, result > 0 { open.extend(request.description, to: Int64(clamping: request.offsetBytes) &+ result) }
+    }
+    if record.offset == TraceEvent.unknownOffset { counters.uringWithoutOffset += 1 }
   }
 }

@@ -47,6 +47,9 @@ struct SyscallStream: ~Copyable {
     var thread: Int32
     var description: Int32
     var opcode: UInt8
+    /// As submitted; unknown where the submission does not tell.
+    var offsetBytes = TraceEvent.unknownOffset
+    var sizeBytes = TraceEvent.unknownSize
   }
   static let noCall: UInt8 = 255
   static let foreign: Int32 = -2

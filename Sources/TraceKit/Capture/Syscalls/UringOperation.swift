@@ -11,6 +11,16 @@ enum UringOperation {
 
   static func name(_ opcode: UInt8) -> String { Int(opcode) < names.count ? names[Int(opcode)] : "opcode \(opcode)" }
 
+  private static func table(_ wanted: Set<String>) -> [Bool] { (0..<256).map { wanted.contains(name(UInt8($0))) } }
+  private static let vectored = table(["readv", "writev", "readv_fixed", "writev_fixed"])
+  private static let positioned = table(["readv", "writev", "readv_fixed", "writev_fixed", "read", "write", "read_fixed", "write_fixed"])
+
+  /// The request names an array of buffers; its length is how many.
+  static func isVectored(_ opcode: UInt8) -> Bool { vectored[Int(opcode)] }
+
+  /// The request says where in the file it reads or writes.
+  static func hasPosition(_ opcode: UInt8) -> Bool { positioned[Int(opcode)] }
+
   /// What the trace calls it; nil for requests that are counted only.
   static func operation(_ opcode: UInt8) -> TraceOperation? {
     switch name(opcode) {

@@ -1,15 +1,23 @@
 import CTrace
 import Glibc
 
-/// Pages of one CPU's buffer, as they were read.
+/// Pages of one CPU's buffer, as they were read, or records of one CPU's ring.
 final class DrainedPages: @unchecked Sendable {
+  enum Content: Sendable {
+    /// Pages of the kernel's ring buffer (RingPage).
+    case pages
+    /// Records that programs in the kernel stored (trace_call_record).
+    case callRecords
+  }
+  let content: Content
   let bytes: UnsafeMutableRawPointer
   let capacity: Int
   fileprivate(set) var count = 0
   /// Events were lost while these pages filled.
   fileprivate(set) var isLossy = false
 
-  init(capacity: Int) {
+  init(_ content: Content = .pages, capacity: Int) {
+    self.content = content
     self.capacity = capacity
     bytes = .allocate(byteCount: capacity, alignment: 4096)
   }
@@ -27,6 +35,16 @@ final class DrainedPages: @unchecked Sendable {
       count += pageBytes
       return got
     }
+  }
+
+  /// Bytes that it can still take.
+  var room: Int { capacity - count }
+
+  /// Copies bytes, for which there must be room, behind those that are there.
+  func append(_ source: UnsafeRawPointer, count added: Int) {
+    precondition(added >= 0 && added <= room)
+    (bytes + count).copyMemory(from: source, byteCount: added)
+    count += added
   }
 
   fileprivate func markLossy() { isLossy = true }

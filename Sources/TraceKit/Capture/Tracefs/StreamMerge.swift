@@ -4,6 +4,9 @@ import Glibc
 struct StreamMerge: ~Copyable {
   private struct Cursor {
     var page: RingPage
+    /// What is left of records that are no pages.
+    var records: CallRecords
+    var isRecords = false
     var event: RingPage.Event
     var hasEvent = false
     var hasPage = false
@@ -29,7 +32,8 @@ struct StreamMerge: ~Copyable {
     for i in 0..<streams {
       (cursors + i).initialize(
         to: Cursor(
-          page: RingPage(nothing, length: 0, layout: layout), event: RingPage.Event(nanoseconds: 0, bytes: nothing, length: 0)))
+          page: RingPage(nothing, length: 0, layout: layout), records: CallRecords(nothing, bytes: 0),
+          event: RingPage.Event(nanoseconds: 0, bytes: nothing, length: 0)))
     }
     queued = Array(repeating: [], count: streams)
     bounds = Array(repeating: 0, count: streams)
@@ -80,7 +84,7 @@ struct StreamMerge: ~Copyable {
   @inline(__always)
   private mutating func advance(_ i: Int) {
     let cursor = cursors + i
-    if cursor.pointee.hasPage, let event = cursor.pointee.page.next() {
+    if cursor.pointee.hasPage, let event = cursor.pointee.isRecords ? cursor.pointee.records.next() : cursor.pointee.page.next() {
       cursor.pointee.event = event
       cursor.pointee.hasEvent = true
       return
@@ -90,7 +94,7 @@ struct StreamMerge: ~Copyable {
 
   private mutating func advancePage(_ i: Int) {
     let cursor = cursors + i
-    if cursor.pointee.hasPage, cursor.pointee.page.isMalformed { malformedPages += 1 }
+    if cursor.pointee.hasPage, !cursor.pointee.isRecords, cursor.pointee.page.isMalformed { malformedPages += 1 }
     cursor.pointee.hasPage = false
     cursor.pointee.hasEvent = false
     while let pages = queued[i].first {
@@ -98,6 +102,17 @@ struct StreamMerge: ~Copyable {
         queued[i].removeFirst()
         cursor.pointee.nextPage = 0
         continue
+      }
+      if pages.content == .callRecords {
+        cursor.pointee.records = CallRecords(pages.bytes, bytes: pages.count)
+        cursor.pointee.nextPage = pages.count
+        cursor.pointee.isBehindLoss = cursor.pointee.isBehindLoss || pages.isLossy
+        cursor.pointee.isRecords = true
+        guard let event = cursor.pointee.records.next() else { continue }
+        cursor.pointee.event = event
+        cursor.pointee.hasEvent = true
+        cursor.pointee.hasPage = true
+        return
       }
       cursor.pointee.page = RingPage(pages.bytes + cursor.pointee.nextPage, length: layout.pageBytes, layout: layout)
       cursor.pointee.nextPage += layout.pageBytes

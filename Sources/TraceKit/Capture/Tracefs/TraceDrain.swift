@@ -3,9 +3,14 @@ import Glibc
 
 /// Empties the buffers of instances on a thread of its own, so that neither decoding nor a slow disk makes them overflow.
 final class TraceDrain: @unchecked Sendable {
+  private enum Source {
+    /// A CPU's buffer of an instance.
+    case instance(pipe: Int32, statistics: Int32)
+    /// A CPU's ring of the programs in the kernel.
+    case ring(CallRings, processor: Int)
+  }
   private struct Stream {
-    var pipe: Int32
-    var statistics: Int32
+    var source: Source
     var counted = CPUStatistics()
     var lastLook: UInt64
     /// Events were lost at the last look: perhaps behind the pages that were read then.
@@ -45,8 +50,9 @@ final class TraceDrain: @unchecked Sendable {
   /// An instance can't be removed while its files are open. After `finish`.
   func closeFiles() {
     for stream in streams {
-      close(stream.pipe)
-      close(stream.statistics)
+      guard case .instance(let pipe, let statistics) = stream.source else { continue }
+      close(pipe)
+      close(statistics)
     }
     streams.removeAll()
   }
@@ -66,13 +72,20 @@ final class TraceDrain: @unchecked Sendable {
         close(pipe)
         throw TraceError(path: "\(folder)/stats", "open it", errno: code)
       }
-      streams.append(Stream(pipe: pipe, statistics: statistics, lastLook: UInt64(ctrace_monotonic_ns())))
+      streams.append(Stream(source: .instance(pipe: pipe, statistics: statistics), lastLook: UInt64(ctrace_monotonic_ns())))
+    }
+  }
+
+  /// Adds the rings of programs in the kernel; before `start`.
+  func add(_ rings: CallRings) {
+    for processor in 0..<rings.layout.processors {
+      streams.append(Stream(source: .ring(rings, processor: processor), lastLook: UInt64(ctrace_monotonic_ns())))
     }
   }
 
   /// Counters that loss is measured against begin here.
   func start() throws(TraceError) {
-    for i in streams.indices { streams[i].counted = Self.statistics(streams[i].statistics) }
+    for i in streams.indices { streams[i].counted = Self.statistics(streams[i].source) }
     thread = try WorkerThread { self.run() }
   }
 
@@ -123,7 +136,7 @@ final class TraceDrain: @unchecked Sendable {
     let bytes = round.bytes
     if isLast {
       for stream in streams {
-        let counted = Self.statistics(stream.statistics)
+        let counted = Self.statistics(stream.source)
         totals.lostEvents += counted.lostEvents
         totals.readEvents += counted.readEvents
         totals.entries += counted.entries
@@ -142,13 +155,38 @@ final class TraceDrain: @unchecked Sendable {
   }
 
   private func drain(_ i: Int, _ now: UInt64, into round: inout DrainedRound) -> (bound: UInt64, emptied: Bool) {
+    switch streams[i].source {
+    case .instance(let pipe, _): drain(pipe, of: i, now, into: &round)
+    case .ring(let rings, let processor): drain(rings, processor, of: i, now, into: &round)
+    }
+  }
+
+  /// - Returns: the time before which nothing more comes of this stream, and whether it was emptied.
+  private func drain(
+    _ rings: CallRings, _ processor: Int, of i: Int, _ now: UInt64, into round: inout DrainedRound
+  ) -> (bound: UInt64, emptied: Bool) {
+    let waiting = Int(min(rings.statistics(processor).entries, UInt64(Self.roundBytes / CallRings.Layout.recordBytes)))
+    guard waiting > 0 else { return (now - min(now, Self.storeDelay), true) }
+    let records = DrainedPages(.callRecords, capacity: waiting * CallRings.Layout.recordBytes)
+    let count = rings.take(processor, into: records)
+    guard count > 0 else { return (now - min(now, Self.storeDelay), true) }
+    round.pages.append((i, records))
+    round.bytes += records.count
+    streams[i].isDue = true
+    if rings.statistics(processor).entries == 0 { return (now - min(now, Self.storeDelay), true) }
+    // More has come meanwhile or did not fit: nothing older than the last that was taken.
+    let last = (records.bytes + (count - 1) * CallRings.Layout.recordBytes).assumingMemoryBound(to: trace_call_record.self)
+    return (min(last.pointee.nanoseconds, now - min(now, Self.storeDelay)), waiting * CallRings.Layout.recordBytes < Self.roundBytes)
+  }
+
+  private func drain(_ pipe: Int32, of i: Int, _ now: UInt64, into round: inout DrainedRound) -> (bound: UInt64, emptied: Bool) {
     var taken = 0
     var lastStart: UInt64 = 0
     var pages: DrainedPages?
     while taken < Self.roundBytes {
       if pages == nil { pages = DrainedPages(capacity: (taken == 0 ? 4 : 64) * layout.pageBytes) }
       let place = pages!.count
-      guard pages!.readPage(streams[i].pipe, pageBytes: layout.pageBytes) > 0 else {
+      guard pages!.readPage(pipe, pageBytes: layout.pageBytes) > 0 else {
         if let pages, pages.count > 0 { round.pages.append((i, pages)) }
         round.bytes += taken
         return (now - min(now, Self.storeDelay), true)
@@ -170,7 +208,7 @@ final class TraceDrain: @unchecked Sendable {
 
   private func noteLoss(_ i: Int, into round: inout DrainedRound) {
     let now = UInt64(ctrace_monotonic_ns())
-    let counted = Self.statistics(streams[i].statistics)
+    let counted = Self.statistics(streams[i].source)
     if streams[i].wasLossy { round.markLossy(i) }
     streams[i].wasLossy = counted.lostEvents > streams[i].counted.lostEvents
     if counted.lostEvents > streams[i].counted.lostEvents {
@@ -181,6 +219,13 @@ final class TraceDrain: @unchecked Sendable {
     streams[i].lastLook = now
     // Once more after a loss, whose pages may come with the next look.
     streams[i].isDue = streams[i].wasLossy
+  }
+
+  private static func statistics(_ source: Source) -> CPUStatistics {
+    switch source {
+    case .instance(_, let descriptor): statistics(descriptor)
+    case .ring(let rings, let processor): rings.statistics(processor)
+    }
   }
 
   private static func statistics(_ descriptor: Int32) -> CPUStatistics {

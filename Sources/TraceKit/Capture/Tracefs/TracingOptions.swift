@@ -13,6 +13,8 @@ public struct TracingOptions: Sendable {
   public var durationNanoseconds: Int64?
   /// Memory of each CPU's kernel buffer, in bytes.
   public var bufferBytes = defaultBufferBytes
+  /// Which route of system calls.
+  public var callRoute = CallRoute.auto
   /// The command that removes the tracing instance when the recorder is killed; its standard input ends with the recorder.
   public var guardian: [String]?
   /// Rotation, limits, triggers, samples.

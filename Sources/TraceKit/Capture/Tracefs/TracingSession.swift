@@ -27,12 +27,15 @@ final class TracingSession {
   func makeInstance(suffix: String = "", bufferBytes: Int) throws(TraceError) -> TraceInstance {
     let instance = try TraceInstance(tracefs, suffix: suffix)
     instances.append(instance)
-    let processors = max(1, instance.processors.count)
-    // However many CPUs there are, an eighth of the memory at most.
-    let memory = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 8
-    try instance.setBuffer(bytesPerCPU: min(bufferBytes, max(256 << 10, memory / processors)))
+    try instance.setBuffer(bytesPerCPU: Self.bounded(bufferBytes, processors: instance.processors.count))
     try drain.add(instance)
     return instance
+  }
+
+  /// Memory of each CPU's buffer: however many CPUs there are, an eighth of the memory at most.
+  static func bounded(_ bufferBytes: Int, processors: Int = sysconf(Int32(_SC_NPROCESSORS_CONF))) -> Int {
+    let memory = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 8
+    return min(bufferBytes, max(256 << 10, memory / max(1, processors)))
   }
 
   func stopTracing() { for instance in instances { try? instance.set("tracing_on", "0") } }

@@ -1,0 +1,41 @@
+// What the recorder asks of bpf(2), and the records that its programs in the kernel store.
+#ifndef TRACE_BPF_H
+#define TRACE_BPF_H
+
+#include <stdint.h>
+
+/// One event that a program in the kernel stores: the begin or the end of a system call, or an io_uring request. The first eight
+/// bytes lie as in every event of tracefs (struct trace_entry of linux/trace_events.h), so that one decoder reads both.
+struct trace_call_record {
+  uint16_t type;
+  uint16_t reserved;
+  int32_t thread_id;
+  /// CLOCK_MONOTONIC.
+  uint64_t nanoseconds;
+  /// Arguments of a call, or its result in the first.
+  uint64_t values[6];
+};
+
+/// The part of a CPU's buffer that says what is in it. `written` and `lost` are the program's, `taken` is the recorder's; each side
+/// has a cache line of its own.
+struct trace_call_ring_control {
+  /// Records stored since the beginning.
+  uint64_t written;
+  /// Records that found no room.
+  uint64_t lost;
+  uint64_t unused[6];
+  /// Records that the recorder took out.
+  uint64_t taken;
+  uint64_t unused_too[7];
+};
+
+/// An array map with one value, which mmap(2) shares between programs and this process: its descriptor, closed at exec; the negative
+/// errno on failure.
+int ctrace_bpf_make_memory(uint32_t bytes);
+/// Loads a program for raw tracepoints, of 8 bytes an instruction: its descriptor, or the negative errno; `log` then holds what the
+/// kernel's verifier says.
+int ctrace_bpf_load(const uint64_t *instructions, uint32_t count, char *log, uint32_t log_bytes);
+/// Attaches a loaded program to the raw tracepoint `name`: a descriptor whose close detaches it, or the negative errno.
+int ctrace_bpf_attach(const char *name, int program);
+
+#endif

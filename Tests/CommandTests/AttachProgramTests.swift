@@ -179,6 +179,11 @@ struct AttachProgramTests {
     case "libaio":
       #expect(try figure(information, "aio_submitted") == reads + writes)
       #expect(try figure(information, "aio_completed") == reads + writes)
+      guard callRoutes.contains("bpf") else { break }
+      let requests = trace.events.filter { $0.flags.contains(.asynchronous) }
+      #expect(requests.count { $0.operation == .read } == reads && requests.count { $0.operation == .write } == writes)
+      #expect(requests.allSatisfy { $0.result == 4096 && $0.sizeIfKnown == 4096 && trace.path($0).hasSuffix("/data") })
+      #expect(Set(requests.compactMap(\.offsetIfKnown)).count == requests.count)
     default:
       #expect(trace.events(.read, "/data").count == reads && trace.events(.write, "/data").count == writes)
       #expect(trace.events(.write, "/data").allSatisfy { $0.offsetIfKnown != nil && $0.result == 4096 })

@@ -44,7 +44,7 @@ import Testing
   private func records(_ times: [UInt64], thread: Int32) -> DrainedPages {
     let pages = DrainedPages(.callRecords, capacity: times.count * 64)
     for time in times {
-      var record = trace_call_record(type: 7, reserved: 0, thread_id: thread, nanoseconds: time, values: (time, 0, 0, 0, 0, 0))
+      var record = trace_call_record(type: 7, following: 0, thread_id: thread, nanoseconds: time, values: (time, 0, 0, 0, 0, 0))
       pages.append(&record, count: 64)
     }
     return pages

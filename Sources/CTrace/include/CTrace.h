@@ -326,7 +326,7 @@ static inline uint64_t ctrace_fetch_add64(uint64_t *p, uint64_t v) { return __at
 static inline uint32_t ctrace_load_acquire32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void ctrace_store_release32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
-extern const int CTRACE_O_DIRECT, CTRACE_O_DSYNC, CTRACE_O_SYNC, CTRACE_O_TMPFILE, CTRACE_O_PATH;
+extern const int CTRACE_O_DIRECT, CTRACE_O_DSYNC, CTRACE_O_SYNC, CTRACE_O_TMPFILE, CTRACE_O_PATH, CTRACE_O_DIRECTORY;
 extern const uint64_t CTRACE_RESOLVE_BENEATH, CTRACE_RESOLVE_NO_SYMLINKS;
 extern const int CTRACE_FALLOC_PUNCH_HOLE;
 extern const short CTRACE_SPAWN_SETSID;

@@ -4,11 +4,13 @@
 
 #include <stdint.h>
 
-/// One event that a program in the kernel stores: the begin or the end of a system call, or an io_uring request. The first eight
+/// One event that a program in the kernel stores: the begin or the end of a system call, an io_uring request, or nothing (type 0), which
+/// fills the ring to its end. The first eight
 /// bytes lie as in every event of tracefs (struct trace_entry of linux/trace_events.h), so that one decoder reads both.
 struct trace_call_record {
   uint16_t type;
-  uint16_t reserved;
+  /// Records behind this one that hold what was read from the program's memory.
+  uint16_t following;
   int32_t thread_id;
   /// CLOCK_MONOTONIC.
   uint64_t nanoseconds;

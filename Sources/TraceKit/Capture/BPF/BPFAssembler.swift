@@ -5,6 +5,8 @@
 struct BPFAssembler {
   enum Register: UInt64 {
     case r0, r1, r2, r3, r4, r5, r6, r7, r8, r9
+    /// The end of the stack, of which 512 bytes below are the program's.
+    case r10
   }
   enum Width: UInt64 {
     case byte = 0x10
@@ -26,14 +28,19 @@ struct BPFAssembler {
     case greater = 0x20
     case greaterOrEqual = 0x30
     case notEqual = 0x50
+    case lessOrEqual = 0xB0
+    /// Some of the bits are set.
+    case anySet = 0x40
   }
   /// Numbers of enum bpf_func_id in linux/bpf.h.
   enum Helper: Int32 {
     case nanoseconds = 5
     case processor = 8
+    case readUser = 112
+    case readUserString = 114
     case currentTask = 158
   }
-  /// A place that jumps lead to, forward.
+  /// A place that jumps lead to.
   struct Label: Hashable {
     fileprivate var number: Int
   }
@@ -90,6 +97,11 @@ struct BPFAssembler {
     emit(0x05 | condition.rawValue, register, 0, value)
   }
 
+  mutating func jump(_ label: Label, if register: Register, _ condition: Condition, _ other: Register) {
+    jumps.append((instructions.count, label))
+    emit(0x0D | condition.rawValue, register, other.rawValue)
+  }
+
   mutating func jump(_ label: Label) {
     jumps.append((instructions.count, label))
     emit(0x05)
@@ -108,7 +120,7 @@ struct BPFAssembler {
     var finished = instructions
     for (instruction, label) in jumps {
       guard let place = places[label] else { preconditionFailure("a jump leads nowhere") }
-      finished[instruction] |= UInt64(UInt16(place - instruction - 1)) << 16
+      finished[instruction] |= UInt64(UInt16(bitPattern: Int16(place - instruction - 1))) << 16
     }
     return finished
   }

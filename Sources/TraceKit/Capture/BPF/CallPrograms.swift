@@ -3,7 +3,7 @@ import CTrace
 
 /// The programs that run in the kernel while calls are recorded by BPF, of the machine's instructions (BPFAssembler).
 ///
-/// They call three helpers of the kernel (which thread, which CPU, what time), and read through types that the kernel describes
+/// They call helpers of the kernel (which thread, which CPU, what time, what stands in the program's memory), and read through types that the kernel describes
 /// (KernelTypes), which the kernel's verifier checks. They neither wait nor lock: a record goes into the ring of the CPU, where
 /// nothing else can come between, since tracepoints of system calls and of new tasks run with preemption off and never in
 /// interrupts.
@@ -51,22 +51,37 @@ struct CallPrograms {
   let layout: CallRings.Layout
   let memoryMap: Int32
   let threadsMap: Int32
+  let memoryCalls: MemoryCalls
+
+  /// Types of the calls that name something in the program's memory which is read too.
+  struct MemoryCalls {
+    /// In the table of calls: the type is of one of these.
+    static let mark: UInt16 = 0x8000
+    /// Ends of calls that opened a file, whose path is the first or the second argument.
+    var firstPath: [UInt16] = []
+    var secondPath: [UInt16] = []
+    /// The begin of io_submit.
+    var submit: UInt16 = 0
+    /// Ends of io_getevents and io_pgetevents.
+    var completions: [UInt16] = []
+  }
 
   /// Places in struct pt_regs (asm/ptrace.h); of the arguments in their order, rdi to r9.
-  private enum Registers {
+  enum Registers {
     static let arguments: [Int16] = [112, 104, 96, 56, 72, 64]
     static let result: Int16 = 80
     static let callNumber: Int16 = 120
   }
   /// Places in trace_call_record.
-  private enum Record {
+  enum Record {
     static let type: Int16 = 0
+    static let following: Int16 = 2
     static let thread: Int16 = 4
     static let time: Int16 = 8
     static let values: Int16 = 16
   }
   /// Places in trace_call_ring_control.
-  private enum Control {
+  enum Control {
     static let written: Int16 = 0
     static let lost: Int16 = 8
     static let taken: Int16 = 64
@@ -79,30 +94,40 @@ struct CallPrograms {
   /// For `sys_enter`: (registers, number).
   var begin: [UInt64] {
     var code = BPFAssembler()
-    let (out, full) = (code.makeLabel(), code.makeLabel())
+    let (out, full, memory) = (code.makeLabel(), code.makeLabel(), code.makeLabel())
     code.load(.double, .r7, from: .r1, 8)
     cast(&code, argument: 0, to: kernel.registers)
     chooseCall(&code, shift: 0, out)
     chooseThread(&code, out)
     takeTime(&code)
+    code.jump(memory, if: .r7, .anySet, Int32(MemoryCalls.mark))
     reserve(&code, out, full)
-    for (i, place) in Registers.arguments.enumerated() { copy(&code, from: place, toValue: i) }
-    publish(&code, out, full)
+    copyArguments(&code)
+    publish(&code, out)
+    code.place(memory)
+    submit(&code, out, full)
+    finish(&code, out, full)
     return code.program
   }
 
   /// For `sys_exit`: (registers, result).
   var end: [UInt64] {
     var code = BPFAssembler()
-    let (out, full) = (code.makeLabel(), code.makeLabel())
+    let (out, full, memory, plain) = (code.makeLabel(), code.makeLabel(), code.makeLabel(), code.makeLabel())
     cast(&code, argument: 0, to: kernel.registers)
     code.load(.double, .r7, from: .r6, Registers.callNumber)
     chooseCall(&code, shift: 16, out)
     chooseThread(&code, out)
     takeTime(&code)
+    code.jump(memory, if: .r7, .anySet, Int32(MemoryCalls.mark))
+    code.place(plain)
     reserve(&code, out, full)
     copy(&code, from: Registers.result, toValue: 0)
-    publish(&code, out, full)
+    publish(&code, out)
+    code.place(memory)
+    opened(&code, out, full, plain)
+    completed(&code, out, full, plain)
+    finish(&code, out, full)
     return code.program
   }
 
@@ -140,7 +165,8 @@ struct CallPrograms {
     copy(&code, from: kernel.positionOffset, toValue: 2)
     code.load(.word, .r0, from: .r6, kernel.lengthOffset)
     code.store(.double, to: .r3, Record.values + 24, .r0)
-    publish(&code, out, full)
+    publish(&code, out)
+    finish(&code, out, full)
     return code.program
   }
 
@@ -194,12 +220,7 @@ struct CallPrograms {
 
   /// Finds room for a record in this CPU's ring and writes what every record has; jumps to `full` when there is none.
   private func reserve(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
-    code.call(.processor)
-    code.jump(out, if: .r0, .greater, Int32(layout.processors - 1))
-    code.apply(.move, .r2, .r0)
-    code.apply(.shiftLeft, .r2, Int32(CallRings.Layout.controlBytes.trailingZeroBitCount))
-    code.address(.r1, ofMap: memoryMap, 0)
-    code.apply(.add, .r1, .r2)
+    findControl(&code, out)
     code.load(.double, .r4, from: .r1, Control.written)
     code.load(.double, .r3, from: .r1, Control.taken)
     code.apply(.move, .r2, .r4)
@@ -213,20 +234,46 @@ struct CallPrograms {
     code.apply(.add, .r3, .r0)
     code.apply(.add, .r3, .r2)
     code.apply(.add, .r4, 1)
+    writeHead(&code)
+    // Nothing follows.
+    code.apply(.move, .r0, 0)
+    code.store(.half, to: .r3, Record.following, .r0)
+  }
+
+  /// This CPU's number into r0, and the address of its control into r1. Uses r2.
+  func findControl(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
+    code.call(.processor)
+    code.jump(out, if: .r0, .greater, Int32(layout.processors - 1))
+    code.apply(.move, .r2, .r0)
+    code.apply(.shiftLeft, .r2, Int32(CallRings.Layout.controlBytes.trailingZeroBitCount))
+    code.address(.r1, ofMap: memoryMap, 0)
+    code.apply(.add, .r1, .r2)
+  }
+
+  /// What every record begins with.
+  func writeHead(_ code: inout BPFAssembler) {
     code.store(.half, to: .r3, Record.type, .r7)
     code.store(.word, to: .r3, Record.thread, .r8)
     code.store(.double, to: .r3, Record.time, .r9)
   }
 
-  private func copy(_ code: inout BPFAssembler, from place: Int16, toValue index: Int) {
+  func copyArguments(_ code: inout BPFAssembler) {
+    for (i, place) in Registers.arguments.enumerated() { copy(&code, from: place, toValue: i) }
+  }
+
+  func copy(_ code: inout BPFAssembler, from place: Int16, toValue index: Int) {
     code.load(.double, .r0, from: .r6, place)
     code.store(.double, to: .r3, Record.values + 8 * Int16(index), .r0)
   }
 
   /// The count is stored behind the record, in which order x86 lets another CPU see them.
-  private func publish(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
+  func publish(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
     code.store(.double, to: .r1, Control.written, .r4)
     code.jump(out)
+  }
+
+  /// The ways out of a program: one for records that found no room, one for all.
+  private func finish(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
     code.place(full)
     code.load(.double, .r2, from: .r1, Control.lost)
     code.apply(.add, .r2, 1)

@@ -17,9 +17,10 @@ struct CallRecords {
   mutating func next() -> RingPage.Event? {
     guard left > 0 else { return nil }
     let record = position
-    left -= 1
-    position += Self.recordBytes
-    let time = record.assumingMemoryBound(to: trace_call_record.self).pointee.nanoseconds
-    return RingPage.Event(nanoseconds: time, bytes: record, length: Self.recordBytes)
+    let fixed = record.assumingMemoryBound(to: trace_call_record.self)
+    let records = min(1 + Int(fixed.pointee.following), left)
+    left -= records
+    position += records * Self.recordBytes
+    return RingPage.Event(nanoseconds: fixed.pointee.nanoseconds, bytes: record, length: records * Self.recordBytes)
   }
 }

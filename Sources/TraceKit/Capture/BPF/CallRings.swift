@@ -14,6 +14,8 @@ final class CallRings: @unchecked Sendable {
     static let controlBytes = MemoryLayout<trace_call_ring_control>.stride
     /// System calls have smaller numbers.
     static let callLimit = 1024
+    /// Most records that follow one, of what was read from the program's memory.
+    static let followingLimit = 256
     /// One byte for each number that a thread can have (PID_MAX_LIMIT of linux/threads.h).
     static let threadLimit = 1 << 22
     /// The verifier knows no larger distance within a value (BPF_MAX_VAR_OFF of linux/bpf_verifier.h).
@@ -31,7 +33,8 @@ final class CallRings: @unchecked Sendable {
     var ringBytes: Int { records * Self.recordBytes }
     var callsOffset: Int { processors * Self.controlBytes }
     var ringsOffset: Int { (callsOffset + 4 * Self.callLimit + 4095) & ~4095 }
-    var totalBytes: Int { ringsOffset + processors * ringBytes }
+    /// With room behind the last ring: the verifier knows that records following one are bounded, not that they stay in the ring.
+    var totalBytes: Int { ringsOffset + processors * ringBytes + (Self.followingLimit + 1) * Self.recordBytes }
   }
   let layout: Layout
   /// Descriptors of the maps, for the programs.
@@ -101,22 +104,21 @@ final class CallRings: @unchecked Sendable {
     (memory + processor * Layout.controlBytes).assumingMemoryBound(to: trace_call_ring_control.self)
   }
 
-  /// Moves records of a CPU, oldest first, behind what `target` holds, as many as it has room for.
-  /// - Returns: how many.
-  func take(_ processor: Int, into target: DrainedPages) -> Int {
+  /// Takes the records that wait in a CPU's ring, oldest first; nil when there are none. What follows a record comes with it.
+  func take(_ processor: Int) -> DrainedPages? {
     let control = control(processor)
     let written = withUnsafePointer(to: &control.pointee.written) { ctrace_load_acquire64($0) }
     let taken = control.pointee.taken
-    // What another process wrote into this memory must not lead beyond it.
-    let waiting = Int(min(written &- taken, UInt64(layout.records)))
-    let count = min(waiting, target.room / Layout.recordBytes)
+    let count = Int(min(written &- taken, UInt64(layout.records)))
+    guard count > 0 else { return nil }
+    let records = DrainedPages(.callRecords, capacity: count * Layout.recordBytes)
     let first = Int(taken & UInt64(layout.records - 1))
     let ring = memory + layout.ringsOffset + processor * layout.ringBytes
     let beforeEnd = min(count, layout.records - first)
-    target.append(ring + first * Layout.recordBytes, count: beforeEnd * Layout.recordBytes)
-    target.append(ring, count: (count - beforeEnd) * Layout.recordBytes)
+    records.append(ring + first * Layout.recordBytes, count: beforeEnd * Layout.recordBytes)
+    records.append(ring, count: (count - beforeEnd) * Layout.recordBytes)
     withUnsafeMutablePointer(to: &control.pointee.taken) { ctrace_store_release64($0, taken &+ UInt64(count)) }
-    return count
+    return records
   }
 
   /// Forgets what was recorded and lost. No thread may be recorded meanwhile.

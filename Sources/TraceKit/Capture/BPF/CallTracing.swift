@@ -13,7 +13,9 @@ final class CallTracing {
 
   /// What a record's type is; `submit` is 0 where no requests are wanted.
   struct Types {
+    /// Types of calls that memory is read for carry MemoryCalls.mark.
     var calls: [(number: Int, begin: UInt16, end: UInt16)]
+    var memoryCalls: CallPrograms.MemoryCalls
     var submit: UInt16
   }
 
@@ -25,7 +27,8 @@ final class CallTracing {
     let processors = Self.processorCount
     rings = try CallRings(.init(processors: processors, bytesPerProcessor: bufferBytes))
     for call in types.calls { rings.record(call: call.number, begin: call.begin, end: call.end) }
-    let written = CallPrograms(kernel: kernel, layout: rings.layout, memoryMap: rings.memoryMap, threadsMap: rings.threadsMap)
+    let written = CallPrograms(
+      kernel: kernel, layout: rings.layout, memoryMap: rings.memoryMap, threadsMap: rings.threadsMap, memoryCalls: types.memoryCalls)
     try attach("task_newtask", written.newTask)
     try attach("sys_enter", written.begin)
     try attach("sys_exit", written.end)

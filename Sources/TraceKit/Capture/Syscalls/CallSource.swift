@@ -20,7 +20,8 @@ struct CallSource {
       do throws(TraceError) {
         let events = try SyscallEvents(session.tracefs.format, byPrograms: true)
         let hasUring = events.submit != nil
-        let types = CallTracing.Types(calls: events.recordedCalls, submit: hasUring ? SyscallEvents.submitRecordType : 0)
+        let types = CallTracing.Types(
+          calls: events.recordedCalls, memoryCalls: events.memoryCalls, submit: hasUring ? SyscallEvents.submitRecordType : 0)
         let tracing = try CallTracing(types, bufferBytes: TracingSession.bounded(options.bufferBytes))
         if tracing.hasUringRequests { events.takeRequestsFromPrograms() }
         self.events = events

@@ -45,6 +45,33 @@ struct DescriptorFacts: Sendable {
     nanoseconds = UInt64(ctrace_monotonic_ns())
   }
 
+  /// What is known of a file that was closed before it could be looked up: the name by which it was opened, and what has that name now.
+  init(given: GivenName) {
+    path = given.absolute ?? given.path
+    (kind, device, representedDevice, inode, birthNanoseconds, filesystemType) = (given.creates ? .regular : .unknown, 0, 0, 0, Int64.min, 0)
+    var status = stat()
+    var birth = Int64.min
+    if let place = given.place, ctrace_status(place, &status, &birth) == 0 {
+      kind = FileMode.kind(status.st_mode)
+      device = Self.split(status.st_dev)
+      inode = UInt64(status.st_ino)
+      birthNanoseconds = birth
+      path = Self.canonical(place) ?? path
+      if kind == .regular { sizeBytes = UInt64(max(0, status.st_size)) }
+      if kind == .blockDevice || kind == .characterDevice { representedDevice = Self.split(status.st_rdev) }
+    }
+    openFlags = given.flags
+    nanoseconds = UInt64(ctrace_monotonic_ns())
+  }
+
+  /// The path without links and dots, as /proc gives those of open files; nil where the root is another than ours.
+  private static func canonical(_ place: String) -> [UInt8]? {
+    guard let resolved = realpath(place, nil) else { return nil }
+    defer { free(resolved) }
+    let path = Array(String(cString: resolved).utf8)
+    return path.starts(with: "/proc/".utf8) ? nil : path
+  }
+
   /// Looks a device file up by its path; nil when it is gone.
   init?(device path: String) {
     var status = stat()

@@ -84,6 +84,10 @@ struct OpenFiles: ~Copyable {
   /// Held until they have a name or are given up.
   private var unresolved: [Int32] = []
   private var unverified: [(description: Int32, facts: DescriptorFacts)] = []
+  /// Paths by which descriptions were opened, until they have a name; what programs in the kernel read.
+  private var givenNames: [Int32: GivenName] = [:]
+  /// Paths of open folders, that names may be relative to.
+  private var folders: [Int32: [UInt8]] = [:]
   /// Descriptions whose file could not be found out.
   private(set) var namelessCount: UInt64 = 0
 
@@ -204,8 +208,16 @@ struct OpenFiles: ~Copyable {
   mutating func release(_ description: Int32) {
     let state = descriptions[description]
     state.pointee.references -= 1
-    if state.pointee.references == 0 { descriptions.remove(description) }
+    if state.pointee.references == 0 { remove(description) }
   }
+
+  private mutating func remove(_ description: Int32) {
+    if !folders.isEmpty { folders[description] = nil }
+    descriptions.remove(description)
+  }
+
+  /// The path of an open folder; nil when it is not known.
+  func folder(_ description: Int32) -> [UInt8]? { folders[description] }
 
   /// A description that was just opened, at position 0, to be looked up later.
   mutating func opened(_ process: Int32, _ descriptor: Int32, flags: UInt32, at time: UInt64, began: UInt64) -> Int32 {
@@ -229,6 +241,7 @@ struct OpenFiles: ~Copyable {
     descriptions[number].pointee.sizeNanoseconds = facts.nanoseconds
     let file = file(of: facts)
     descriptions[number].pointee.file = file
+    if facts.kind == .directory { folders[number] = facts.path }
     if !isVerified { unverified.append((number, facts)) }
     return number
   }
@@ -285,11 +298,17 @@ struct OpenFiles: ~Copyable {
   mutating func resolve(before bound: UInt64, into records: inout RecordBuffer) {
     publish(before: bound, into: &records)
     guard !unresolved.isEmpty else { return }
-    askNames()
+    askNames(&records)
     if bound == UInt64.max { publish(before: bound, into: &records) }
   }
 
-  private mutating func askNames() {
+  /// A description that was just opened, by this name: the name it gets when /proc can't tell a better one.
+  mutating func name(_ description: Int32, _ given: GivenName) {
+    if descriptions[description].pointee.naming != .defined { givenNames[description] = given }
+    if given.isFolder, let path = given.absolute { folders[description] = path }
+  }
+
+  private mutating func askNames(_ records: inout RecordBuffer) {
     let waiting = unresolved
     unresolved.removeAll(keepingCapacity: true)
     for number in waiting {
@@ -298,7 +317,7 @@ struct OpenFiles: ~Copyable {
         let facts = DescriptorFacts(
           process: state.pointee.process, descriptor: state.pointee.descriptor, withPosition: state.pointee.flags == UInt32.max)
       else {
-        giveUp(number)
+        giveUp(number, &records)
         continue
       }
       if state.pointee.flags == UInt32.max { state.pointee.flags = Self.requestFlags(facts.openFlags ?? 0) }
@@ -324,10 +343,11 @@ struct OpenFiles: ~Copyable {
     unverified.removeAll(keepingCapacity: true)
     for (number, facts) in waiting {
       if descriptions[number].pointee.naming == .nameless {
-        giveUp(number)
+        giveUp(number, &records)
       } else if facts.nanoseconds < bound {
         records.define(descriptions[number].pointee.number, facts)
         descriptions[number].pointee.naming = .defined
+        if !givenNames.isEmpty { givenNames[number] = nil }
         release(number)
       } else {
         unverified.append((number, facts))
@@ -335,10 +355,18 @@ struct OpenFiles: ~Copyable {
     }
   }
 
-  private mutating func giveUp(_ number: Int32) {
-    descriptions[number].pointee.naming = .nameless
-    descriptions[number].pointee.file = -1
-    namelessCount += 1
+  private mutating func giveUp(_ number: Int32, _ records: inout RecordBuffer) {
+    let state = descriptions[number]
+    state.pointee.naming = .nameless
+    state.pointee.file = -1
+    if let given = givenNames.removeValue(forKey: number) {
+      let facts = DescriptorFacts(given: given)
+      records.define(state.pointee.number, facts)
+      state.pointee.kind = facts.kind
+      state.pointee.naming = .defined
+    } else {
+      namelessCount += 1
+    }
     release(number)
   }
 

@@ -9,7 +9,8 @@ extension SyscallCounters {
       "lost_calls": "\(lostCalls)", "malformed_pages": "\(malformedPages)", "nameless_opens": "\(namelessOpens)",
       "requests_without_file": "\(requestsWithoutFile)", "shared_mappings": "\(sharedMappings)",
       "recorded_read_bytes": "\(countedReadBytes)", "recorded_written_bytes": "\(countedWrittenBytes)",
-      "aio_submitted": "\(aioSubmitted)", "aio_completed": "\(aioCompleted)", "io_uring_completions": "\(uringCompletions)",
+      "aio_submitted": "\(aioSubmitted)", "aio_completed": "\(aioCompleted)", "aio_read": "\(aioRead)",
+      "aio_matched": "\(aioMatched)", "io_uring_completions": "\(uringCompletions)",
       "io_uring_without_offset": "\(uringWithoutOffset)",
     ]
     if let bytes = kernelReadBytes { figures["kernel_read_bytes"] = "\(bytes)" }
@@ -46,11 +47,14 @@ extension SyscallCounters {
         source: "/proc/PID/io", counter: "written", unit: "bytes", recorded: countedWrittenBytes, kernel: kernelWrittenBytes,
         explanation: explanation),
     ]
-    let offsets = "offsets are known to the preload and block routes"
-    let uringOffsets = "offsets are known to the preload, bpf and block routes"
+    let offsets = "the preload, bpf and block routes know them"
     ledger.note(blindSpot: "shared file mappings", count: sharedMappings, remedy: "reads and writes of mapped memory are no calls")
-    ledger.note(blindSpot: "io_uring requests without offset", count: uringWithoutOffset, remedy: uringOffsets)
-    ledger.note(blindSpot: "libaio requests of which only the number is known", count: aioSubmitted, remedy: offsets)
+    ledger.note(blindSpot: "io_uring requests without offset", count: uringWithoutOffset, remedy: offsets)
+    ledger.note(blindSpot: "libaio requests of which only the number is known", count: aioSubmitted - min(aioRead, aioSubmitted),
+      remedy: offsets)
+    ledger.note(
+      blindSpot: "libaio requests whose completion no call showed", count: aioRead - min(aioMatched, aioRead),
+      remedy: "they are in flight at the end, or were taken out of the ring in the program's memory")
     ledger.note(blindSpot: "opened files closed before their name could be read", count: namelessOpens)
     ledger.note(blindSpot: "requests on files that are not known", count: requestsWithoutFile)
     ledger.note(blindSpot: "pages of events that could not be decoded", count: malformedPages)

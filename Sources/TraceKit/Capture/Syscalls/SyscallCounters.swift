@@ -8,9 +8,12 @@ public struct SyscallCounters: Sendable {
   public var uringCompletions: UInt64 = 0
   /// Reads and writes of io_uring, on files that have offsets, of which the offset is not known.
   public var uringWithoutOffset: UInt64 = 0
-  /// Requests that io_submit took and events that io_getevents gave; their contents stand in the program's memory.
+  /// Requests that io_submit took and events that io_getevents gave.
   public var aioSubmitted: UInt64 = 0
   public var aioCompleted: UInt64 = 0
+  /// Submitted requests of libaio that could be read, and those of them whose completion was seen.
+  public var aioRead: UInt64 = 0
+  public var aioMatched: UInt64 = 0
   /// Calls whose end was seen and whose begin lies before the recording, or the other way round at its end.
   public var inFlightAtAttach: UInt64 = 0
   public var inFlightAtEnd: UInt64 = 0

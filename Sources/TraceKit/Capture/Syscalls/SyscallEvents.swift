@@ -25,6 +25,10 @@ final class SyscallEvents: @unchecked Sendable {
   private(set) var uringEvents: [String] = []
   /// Numbers of the calls that programs in the kernel record, and the types of their records; empty where tracefs does.
   private(set) var recordedCalls: [(number: Int, begin: UInt16, end: UInt16)] = []
+  /// Which of them come with what was read from the program's memory.
+  private(set) var memoryCalls = CallPrograms.MemoryCalls()
+  /// Requests of libaio and paths are read from the program's memory.
+  var readsMemory: Bool { !recordedCalls.isEmpty }
   let newTask: (child: TraceEventFormat.Field, flags: TraceEventFormat.Field)
   let execute: (thread: TraceEventFormat.Field, old: TraceEventFormat.Field)
   /// Nil where the kernel has no io_uring events.
@@ -62,7 +66,7 @@ final class SyscallEvents: @unchecked Sendable {
       try checkRecords()
       for kind in SyscallKind.allCases { addRecord(kind) }
     } else {
-      for kind in SyscallKind.allCases { try add(kind, formats) }
+      for kind in SyscallKind.allCases where kind != .chdir && kind != .fchdir { try add(kind, formats) }
     }
     try addUring(formats)
   }
@@ -92,9 +96,11 @@ final class SyscallEvents: @unchecked Sendable {
   // MARK: Records of programs in the kernel
 
   /// Types of records lie above those of this kernel's events, which are numbered from 1.
-  private static let firstRecordType: UInt16 = 0xF000
-  static let submitRecordType: UInt16 = 0xEFFF
+  private static let firstRecordType: UInt16 = 0x7000
+  static let submitRecordType: UInt16 = 0x6FFF
   private static let valuesOffset = 16
+  /// A record that is longer has something behind it that was read from memory.
+  static let recordBytes = CallRings.Layout.recordBytes
 
   private func checkRecords() throws(TraceError) {
     guard typeField.offset == 0, typeField.size == 2, threadField.offset == 4, threadField.size == 4 else {
@@ -108,7 +114,21 @@ final class SyscallEvents: @unchecked Sendable {
       role: .enter, kind: kind.rawValue, argumentCount: UInt8(kind.argumentCount), offset: UInt16(Self.valuesOffset))
     entries[Int(begin) + 1] = Entry(role: .exit, kind: kind.rawValue, offset: UInt16(Self.valuesOffset))
     calls.append(kind)
-    recordedCalls.append((kind.number, begin, begin + 1))
+    let mark = CallPrograms.MemoryCalls.mark
+    let end = begin + 1
+    switch kind {
+    case .open, .creat, .chdir: memoryCalls.firstPath.append(end)
+    case .openat, .openat2: memoryCalls.secondPath.append(end)
+    case .ioGetevents, .ioPgetevents: memoryCalls.completions.append(end)
+    case .ioSubmit:
+      memoryCalls.submit = begin
+      recordedCalls.append((kind.number, begin | mark, end))
+      return
+    default:
+      recordedCalls.append((kind.number, begin, end))
+      return
+    }
+    recordedCalls.append((kind.number, begin, end | mark))
   }
 
   /// Requests of io_uring come from a program too, which knows their position and length.

@@ -10,6 +10,8 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
   case truncate, ftruncate, fallocate
   // Descriptors.
   case open, openat, openat2, creat, close, closeRange, dup, dup2, dup3, fcntl, lseek
+  // What relative paths begin with; followed where paths are read.
+  case chdir, fchdir
   // Between two files.
   case sendfile64, splice, tee, copyFileRange
   // Sockets.
@@ -62,6 +64,8 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
       case .dup3: SYS_dup3
       case .fcntl: SYS_fcntl
       case .lseek: SYS_lseek
+      case .chdir: SYS_chdir
+      case .fchdir: SYS_fchdir
       case .sendfile64: SYS_sendfile
       case .splice: SYS_splice
       case .tee: SYS_tee
@@ -105,14 +109,14 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
     case .connect: .connect
     case .accept, .accept4: .accept
     case .ioSubmit, .ioGetevents, .ioPgetevents: .other
-    case .fcntl, .closeRange: nil
+    case .fcntl, .closeRange, .chdir, .fchdir: nil
     }
   }
 
   /// Number of its arguments.
   var argumentCount: Int {
     switch self {
-    case .close, .dup, .fsync, .fdatasync: 1
+    case .close, .dup, .fsync, .fdatasync, .chdir, .fchdir: 1
     case .creat, .dup2, .truncate, .ftruncate: 2
     case .read, .write, .readv, .writev, .msync, .open, .closeRange, .dup3, .fcntl, .lseek, .sendmsg, .recvmsg, .connect, .accept,
       .ioSubmit:
@@ -126,10 +130,13 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
   /// The first argument is the descriptor that the call is about.
   var takesDescriptor: Bool {
     switch self {
-    case .open, .openat, .openat2, .creat, .truncate, .msync, .closeRange, .ioSubmit, .ioGetevents, .ioPgetevents, .sendfile64: false
+    case .open, .openat, .openat2, .creat, .chdir, .fchdir, .truncate, .msync, .closeRange, .ioSubmit, .ioGetevents, .ioPgetevents, .sendfile64: false
     default: true
     }
   }
+
+  /// The call submits or fetches requests of libaio.
+  var isAio: Bool { rawValue >= SyscallKind.ioSubmit.rawValue }
 
   /// The call reads or writes at the description's position and moves it.
   var movesPosition: Bool {

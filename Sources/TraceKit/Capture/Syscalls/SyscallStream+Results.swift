@@ -138,12 +138,7 @@ extension SyscallStream {
     case .copyFileRange: finishCopy(index, time, result, source: arguments.1, target: arguments.3, size: arguments.4, &record)
     case .splice: finishCopy(index, time, result, source: arguments.1, target: arguments.3, size: arguments.4, &record)
     case .tee: record.size = arguments.2
-    case .ioSubmit:
-      record.flags |= TraceEventFlags.asynchronous.rawValue
-      if result > 0 { counters.aioSubmitted += UInt64(result) }
-    case .ioGetevents, .ioPgetevents:
-      record.flags |= TraceEventFlags.asynchronous.rawValue
-      if result > 0 { counters.aioCompleted += UInt64(result) }
+    case .ioSubmit, .ioGetevents, .ioPgetevents: record.flags |= TraceEventFlags.asynchronous.rawValue
     default: break
     }
   }

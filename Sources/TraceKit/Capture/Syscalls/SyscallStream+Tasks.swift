@@ -25,6 +25,7 @@ extension SyscallStream {
         table = open.copyTable(processes[Int(parentProcess)].table)
       }
       process = makeProcess(child, parent: parentProcess, table: table)
+      if events.readsMemory { inheritFolder(process, from: parentProcess, at: event.nanoseconds) }
     }
     threadOfNumber[Int(child)] = -1
     let index = makeThread(child, process)
@@ -62,6 +63,8 @@ extension SyscallStream {
     guard processes[process].threads == 0, processes[process].isAlive else { return }
     processes[process].isAlive = false
     livingProcesses -= 1
+    if !aioRequests.isEmpty { dropAio(of: Int32(process)) }
+    folders[Int32(process)] = nil
     open.releaseTable(processes[process].table)
     endThreads(of: Int32(process))
   }

@@ -51,6 +51,11 @@ struct SyscallStream: ~Copyable {
     var offsetBytes = TraceEvent.unknownOffset
     var sizeBytes = TraceEvent.unknownSize
   }
+  /// The folder that a process works in since some time (CLOCK_MONOTONIC).
+  struct Folder {
+    var path: [UInt8]
+    var nanoseconds: UInt64
+  }
   static let noCall: UInt8 = 255
   static let foreign: Int32 = -2
   let events: SyscallEvents
@@ -64,6 +69,11 @@ struct SyscallStream: ~Copyable {
   var processOfNumber: [Int32: Int32] = [:]
   var open = OpenFiles()
   var requests: [UInt64: UringRequest] = [:]
+  /// Folders that processes work in, by index, where paths are read.
+  var folders: [Int32: Folder] = [:]
+  var aioRequests: [AioKey: AioRequest] = [:]
+  /// Addresses of the requests that a thread's io_submit under way names.
+  var aioSubmissions: [Int32: [UInt64]] = [:]
   var lossEpoch: UInt32 = 0
   /// When processes are looked for next (CLOCK_MONOTONIC).
   var nextLook: UInt64 = 0
@@ -92,6 +102,7 @@ struct SyscallStream: ~Copyable {
     let parent = processOfNumber[snapshot.parent] ?? -1
     let process = makeProcess(snapshot.process, parent: parent, table: open.makeTable())
     for thread in snapshot.threads { _ = makeThread(thread, process) }
+    if events.readsMemory { lookUpFolder(process) }
     let table = processes[Int(process)].table
     for (descriptor, source) in snapshot.descriptors {
       var description: Int32 = -1
@@ -143,7 +154,7 @@ struct SyscallStream: ~Copyable {
   /// Takes one event in.
   @inline(__always)
   mutating func accept(_ event: RingPage.Event, isBehindLoss: Bool, into records: inout RecordBuffer) {
-    if isBehindLoss { lossEpoch &+= 1 }
+    if isBehindLoss { noteLoss() }
     let (entry, number) = events.look(event)
     switch entry.role {
     case .enter: enter(entry, number, event, &records)
@@ -151,6 +162,13 @@ struct SyscallStream: ~Copyable {
     case .none: break
     default: acceptRare(entry, number, event, &records)
     }
+  }
+
+  /// What was lost may have changed anything.
+  @inline(never)
+  private mutating func noteLoss() {
+    lossEpoch &+= 1
+    folders.removeAll()
   }
 
   @inline(never)
@@ -200,11 +218,12 @@ struct SyscallStream: ~Copyable {
       hold(index, description)
       if description >= 0, kind.movesPosition { usePosition(description) }
     }
-    if kind.rawValue >= SyscallKind.close.rawValue { enterOther(kind, index, event.nanoseconds) }
+    if kind.rawValue >= SyscallKind.close.rawValue { enterOther(kind, index, event, &records) }
   }
 
   /// What a call changes or names beyond its first descriptor.
-  mutating func enterOther(_ kind: SyscallKind, _ index: Int32, _ time: UInt64) {
+  mutating func enterOther(_ kind: SyscallKind, _ index: Int32, _ event: RingPage.Event, _ records: inout RecordBuffer) {
+    let time = event.nanoseconds
     let arguments = threads[index].pointee.arguments
     let process = threads[index].pointee.process
     switch kind {
@@ -217,6 +236,7 @@ struct SyscallStream: ~Copyable {
       holdOther(index, describe(process, Int32(truncatingIfNeeded: arguments.0), time))
     case .splice, .copyFileRange: holdOther(index, describe(process, Int32(truncatingIfNeeded: arguments.2), time))
     case .tee: holdOther(index, describe(process, Int32(truncatingIfNeeded: arguments.1), time))
+    case .ioSubmit: submitAio(index, event, &records)
     default: break
     }
   }
@@ -311,7 +331,17 @@ struct SyscallStream: ~Copyable {
     record.offset = TraceEvent.unknownOffset
     record.size = TraceEvent.unknownSize
     record.result = result
+    if kind.isAio {
+      finishAio(kind, index, event, result, &records)
+      // The requests are the events; the call that submits or fetches them is none.
+      if events.readsMemory {
+        if event.nanoseconds >= scope.attachedNanoseconds { callCounts[Int(kind.rawValue)] &+= 1 }
+        letGo(index)
+        return
+      }
+    }
     finish(kind, index, event.nanoseconds, result, &record)
+    if event.length > SyscallEvents.recordBytes || kind == .fchdir { takeName(kind, index, event, result) }
     if let operation = kind.operation, event.nanoseconds >= scope.attachedNanoseconds {
       record.operation = operation.rawValue
       complete(&record, kind, index, event.nanoseconds, isUncertain)
@@ -356,7 +386,7 @@ struct SyscallStream: ~Copyable {
       counters.callsWithoutEnd += 1
       letGo(index)
     }
-    guard time >= scope.attachedNanoseconds, let operation = kind.operation else { return }
+    guard time >= scope.attachedNanoseconds, let operation = kind.operation, !(kind.isAio && events.readsMemory) else { return }
     var record = trace_record()
     record.operation = operation.rawValue
     record.offset = TraceEvent.unknownOffset

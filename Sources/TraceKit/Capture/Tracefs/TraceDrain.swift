@@ -165,18 +165,13 @@ final class TraceDrain: @unchecked Sendable {
   private func drain(
     _ rings: CallRings, _ processor: Int, of i: Int, _ now: UInt64, into round: inout DrainedRound
   ) -> (bound: UInt64, emptied: Bool) {
-    let waiting = Int(min(rings.statistics(processor).entries, UInt64(Self.roundBytes / CallRings.Layout.recordBytes)))
-    guard waiting > 0 else { return (now - min(now, Self.storeDelay), true) }
-    let records = DrainedPages(.callRecords, capacity: waiting * CallRings.Layout.recordBytes)
-    let count = rings.take(processor, into: records)
-    guard count > 0 else { return (now - min(now, Self.storeDelay), true) }
+    // What comes after this look, or is being stored at this moment, is younger than the delay.
+    let bound = now - min(now, Self.storeDelay)
+    guard let records = rings.take(processor) else { return (bound, true) }
     round.pages.append((i, records))
     round.bytes += records.count
     streams[i].isDue = true
-    if rings.statistics(processor).entries == 0 { return (now - min(now, Self.storeDelay), true) }
-    // More has come meanwhile or did not fit: nothing older than the last that was taken.
-    let last = (records.bytes + (count - 1) * CallRings.Layout.recordBytes).assumingMemoryBound(to: trace_call_record.self)
-    return (min(last.pointee.nanoseconds, now - min(now, Self.storeDelay)), waiting * CallRings.Layout.recordBytes < Self.roundBytes)
+    return (bound, records.count < Self.roundBytes)
   }
 
   private func drain(_ pipe: Int32, of i: Int, _ now: UInt64, into round: inout DrainedRound) -> (bound: UInt64, emptied: Bool) {

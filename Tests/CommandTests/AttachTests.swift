@@ -340,6 +340,13 @@ struct AttachTests {
     #expect(result.stderr.split(separator: "\n").count == 1)
   }
 
+  @Test(.enabled(if: installed("unshare") != nil, "unshare is not installed"))
+  func aPIDNamespaceOfItsOwnIsRefused() throws {
+    let arguments = ["attach", "-o", folder / "t.iotrace", "--pid", "1"]
+    let result = try run("unshare", ["--pid", "--fork", "--mount-proc", traceRecord] + arguments)
+    #expect(result.status == 1 && result.stderr.contains("PID namespace"), "\(result.stderr)")
+  }
+
   @Test func targetsThatDoNotExistAreRefused() throws {
     let output = folder / "t.iotrace"
     for (arguments, words) in [

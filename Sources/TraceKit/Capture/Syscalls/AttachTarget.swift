@@ -13,8 +13,9 @@ public enum AttachTarget: Hashable, Sendable {
   case all
 
   /// The processes that are meant at this moment, the recorder left out.
-  /// - Throws: when there are none, or the cgroup can't be found.
+  /// - Throws: when there are none, the cgroup can't be found, or their numbers are not those that the kernel's tracing goes by.
   func find() throws(TraceError) -> [Int32] {
+    try Self.checkNamespace()
     let own = getpid()
     let found: [Int32]
     switch self {
@@ -43,6 +44,18 @@ public enum AttachTarget: Hashable, Sendable {
     case .processes, .all: []
     case .cgroup, .name: (try? find()) ?? []
     }
+  }
+
+  /// Inode of the machine's own PID namespace (PROC_PID_INIT_INO of linux/proc_ns.h).
+  private static let machineNamespace: UInt64 = 0xEFFF_FFFC
+
+  private static func checkNamespace() throws(TraceError) {
+    var status = stat()
+    guard stat("/proc/self/ns/pid", &status) == 0, UInt64(status.st_ino) != machineNamespace else { return }
+    throw TraceError(
+      .refused,
+      "the kernel's tracing goes by the process numbers of the machine, and this is a PID namespace of its own (a container): "
+        + "record from outside with the numbers there; 'trace-record run --route preload' works inside")
   }
 
   /// Words for the trace's metadata.

@@ -7,10 +7,10 @@ struct AttachCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "attach", abstract: "Record the I/O system calls of running processes.",
     discussion: """
-      The processes are neither stopped nor changed: the kernel reports their calls, those of their threads, and those of \
-      children that they have or start. It needs root. Programs in the kernel (BPF) report them where that is possible, since it costs \
-      a call half of what the kernel's own events (tracefs) do; --route says which. Recording ends after --duration, at SIGINT or SIGTERM, or when none of \
-      the processes is left.
+      The processes are neither stopped nor changed: the kernel reports their calls, those of their threads, and those of children \
+      that they have or start. It needs root. Programs in the kernel (BPF) report them where that is possible, since it costs a call \
+      half of what the kernel's own events (tracefs) do; --route says which. Recording ends after --duration, at SIGINT or SIGTERM, \
+      or when none of the processes is left.
 
       Exit status: 0 success; 1 an error, said in one sentence on stderr; 2 wrong usage.
       """)

@@ -37,8 +37,8 @@ struct AttachProgramTests {
     try StartedCommand("sh", ["-c", "while [ ! -e go ]; do sleep 0.02; done; exec \(command)"], in: folder.path)
   }
 
-  private func attach(_ program: StartedCommand, _ output: String) throws -> RunningRecorder {
-    try RunningRecorder(["attach", "--no-calibration", "-o", output, "--pid", "\(program.processID)"])
+  private func attach(_ program: StartedCommand, _ output: String, by route: String = "auto") throws -> RunningRecorder {
+    try RunningRecorder(["attach", "--no-calibration", "--route", route, "-o", output, "--pid", "\(program.processID)"])
   }
 
   @Test(
@@ -144,8 +144,8 @@ struct AttachProgramTests {
     }
   }
 
-  @Test(.enabled(if: installed("fio") != nil, "fio is not installed"), arguments: ["io_uring", "libaio", "psync"])
-  func fioCountsTheSame(engine: String) throws {
+  @Test(.enabled(if: installed("fio") != nil, "fio is not installed"), arguments: ["io_uring", "libaio", "psync"], callRoutes)
+  func fioCountsTheSame(engine: String, route: String) throws {
     let job =
       "fio --name=x --filename=\(folder / "data") --rw=randrw --bs=4k --size=8m --number_ios=1500 --iodepth=8 --ioengine=\(engine)"
       + " --output-format=json --output=fio.json --thread --fallocate=none"
@@ -154,7 +154,7 @@ struct AttachProgramTests {
     let program = try startWaiting(job)
     usleep(100_000)
     let output = folder / "t.iotrace"
-    let recorder = try attach(program, output)
+    let recorder = try attach(program, output, by: route)
     try folder.write("go", "")
     #expect(program.wait().status == 0)
     #expect(recorder.command.wait().status == 0)
@@ -170,7 +170,7 @@ struct AttachProgramTests {
       let requests = trace.events.filter { $0.flags.contains(.asynchronous) }
       #expect(requests.count { $0.operation == .read } == reads && requests.count { $0.operation == .write } == writes)
       #expect(requests.allSatisfy { $0.result == 4096 && $0.latencyNanoseconds > 0 && trace.path($0).hasSuffix("/data") })
-      guard callRoutes.contains("bpf") else { break }
+      guard route == "bpf" else { break }
       // Each block of the file once, as --rw=randrw without --norandommap goes, and by the sizes that were asked for.
       let offsets = Set(requests.compactMap(\.offsetIfKnown))
       #expect(offsets.count == requests.count && offsets.allSatisfy { $0 % 4096 == 0 && $0 < 8 << 20 })
@@ -179,7 +179,7 @@ struct AttachProgramTests {
     case "libaio":
       #expect(try figure(information, "aio_submitted") == reads + writes)
       #expect(try figure(information, "aio_completed") == reads + writes)
-      guard callRoutes.contains("bpf") else { break }
+      guard route == "bpf" else { break }
       let requests = trace.events.filter { $0.flags.contains(.asynchronous) }
       #expect(requests.count { $0.operation == .read } == reads && requests.count { $0.operation == .write } == writes)
       #expect(requests.allSatisfy { $0.result == 4096 && $0.sizeIfKnown == 4096 && trace.path($0).hasSuffix("/data") })

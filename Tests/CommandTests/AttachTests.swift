@@ -38,7 +38,9 @@ struct AttachTests {
     try RunningRecorder(["attach", "--no-calibration", "-o", output, "--route", route, "--pid", "\(program.processID)"] + options)
   }
 
-  @Test(.enabled(if: callRoutes.contains("bpf"), "this kernel or this user loads no BPF programs")) func autoTakesProgramsInTheKernel() throws {
+  @Test(.enabled(if: callRoutes.contains("bpf"), "this kernel or this user loads no BPF programs")) func autoTakesProgramsInTheKernel()
+    throws
+  {
     let program = try startProgram("int main() { wait_for_go(); return 0; }")
     let recorder = try attach(program, folder / "t.iotrace")
     try go()
@@ -281,16 +283,16 @@ struct AttachTests {
     #expect(reads.count == 1 && reads[0].flags.contains(.inFlightAtAttach) && reads[0].result == 1)
   }
 
-  @Test func killsLeaveNothingBehind() throws {
+  @Test(arguments: callRoutes) func killsLeaveNothingBehind(route: String) throws {
     let source = """
       int main() { int fd = open("data", O_RDWR | O_CREAT, 0600); char b[512]; for (int i = 0; i < 300; i++) { for (int j = 0; j < 50; j++) pwrite(fd, b, 512, j * 512); usleep(1000); } return 0; }
       """
     let binary = try compileC(Self.waiting + source, in: folder)
-    for round in 0..<9 {
+    for round in 0..<6 {
       let output = folder / "t\(round).iotrace"
       let program = try StartedCommand(binary, [], in: folder.path)
       let recorder = try StartedCommand(
-        traceRecord, ["attach", "--quiet", "--no-calibration", "-o", output, "--pid", "\(program.processID)"])
+        traceRecord, ["attach", "--quiet", "--no-calibration", "--route", route, "-o", output, "--pid", "\(program.processID)"])
       usleep(useconds_t.random(in: 1000...400_000))
       if round % 3 != 1 { kill(recorder.processID, SIGKILL) }
       if round % 3 != 0 { kill(program.processID, SIGKILL) }

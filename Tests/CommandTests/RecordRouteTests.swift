@@ -25,7 +25,7 @@ struct RecordRouteTests {
     }
     """
 
-  @Test(.enabled(if: getuid() == 0 && access("/sys/kernel/tracing", F_OK) == 0, "needs root and a kernel with tracefs"))
+  @Test(.enabled(if: tracingIsPossible, "tracing needs root and a kernel with tracefs"))
   func aStaticProgramIsRecordedByItsSystemCallsFromTheFirstOn() throws {
     let program = try compileC(Self.program, in: folder, flags: ["-static"])
     let result = try record([program], to: output, in: folder.path)
@@ -39,7 +39,7 @@ struct RecordRouteTests {
     #expect(trace.gaps.isEmpty)
   }
 
-  @Test(.enabled(if: getuid() == 0 && access("/sys/kernel/tracing", F_OK) == 0, "needs root and a kernel with tracefs"))
+  @Test(.enabled(if: tracingIsPossible, "tracing needs root and a kernel with tracefs"))
   func allRoutesSeeADynamicProgramAlike() throws {
     let program = try compileC(Self.program, in: folder)
     var seen: [[String]] = []

@@ -10,16 +10,17 @@ let tracingIsPossible: Bool = {
   return descriptor >= 0
 }()
 
-/// The routes of system calls that this kernel and this user have.
+/// The routes of system calls that this kernel and this user have, by what they offer and not by what the recorder makes of it.
 let callRoutes: [String] = {
-  guard tracingIsPossible, let folder = try? TemporaryFolder(), let sleeper = try? StartedCommand("sleep", ["60"]) else { return [] }
-  defer {
-    kill(sleeper.processID, SIGKILL)
-    _ = sleeper.wait()
-  }
-  let arguments = ["--no-calibration", "-o", folder / "t.iotrace", "--pid", "\(sleeper.processID)", "--duration", "10ms"]
-  let programs = try? run(traceRecord, ["attach", "--route", "bpf"] + arguments)
-  return (programs?.status == 0 ? ["bpf"] : []) + ["syscalls"]
+  guard tracingIsPossible else { return [] }
+  #if arch(x86_64)
+    let types = FileManager.default.contents(atPath: "/sys/kernel/btf/vmlinux") ?? Data()
+    let map = ctrace_bpf_make_memory(4096)
+    if map >= 0 { close(map) }
+    return (map >= 0 && types.range(of: Data("bpf_rdonly_cast\0".utf8)) != nil ? ["bpf"] : []) + ["syscalls"]
+  #else
+    return ["syscalls"]
+  #endif
 }()
 
 /// The tracing instances of recorders that are there.

@@ -50,6 +50,42 @@ import Testing
     return pages
   }
 
+  @Test func whatFollowsARecordComesWithItAndNothingBeyond() {
+    var bytes: [UInt8] = []
+    func add(_ type: UInt16, following: UInt16, _ time: UInt64, parts: Int) {
+      var record = trace_call_record(type: type, following: following, thread_id: 1, nanoseconds: time, values: (0, 0, 0, 0, 0, 0))
+      withUnsafeBytes(of: &record) { bytes += $0 }
+      bytes += [UInt8](repeating: 0xAB, count: 64 * parts)
+    }
+    add(7, following: 0, 10, parts: 0)
+    add(7, following: 2, 20, parts: 2)
+    add(0, following: 3, 30, parts: 3)
+    add(7, following: 1, 40, parts: 1)
+    // The last says more than there is, as damage would.
+    add(7, following: 9, 50, parts: 1)
+    bytes.withUnsafeBytes { buffer in
+      let copy = UnsafeMutableRawPointer.allocate(byteCount: buffer.count, alignment: 64)
+      defer { copy.deallocate() }
+      copy.copyMemory(from: buffer.baseAddress!, byteCount: buffer.count)
+      var records = CallRecords(copy, bytes: buffer.count)
+      var seen: [(UInt64, Int)] = []
+      while let event = records.next() { seen.append((event.nanoseconds, event.length / 64)) }
+      #expect(seen.map(\.0) == [10, 20, 30, 40, 50] && seen.map(\.1) == [1, 3, 4, 2, 2])
+    }
+  }
+
+  @Test func namesAreMadePlain() {
+    func plain(_ path: String, in folder: String?) -> String {
+      let given = GivenName(Array(path.utf8), in: folder.map { Array($0.utf8) }, process: 0, flags: nil, nanoseconds: 0)
+      return String(decoding: given.plainPath, as: UTF8.self)
+    }
+    #expect(plain("/a/./b/../c", in: nil) == "/a/c" && plain("../x", in: "/a/b") == "/a/x" && plain("x", in: "/") == "/x")
+    #expect(plain("../../../x", in: "/a") == "/x" && plain("a//b/", in: "/r/") == "/r/a/b")
+    // Where the folder is not known, the name stays relative, and never leads out of where a replay puts it.
+    #expect(plain("x/y", in: nil) == "x/y" && plain("../../x", in: nil) == "x" && plain(".", in: nil) == "")
+    #expect(GivenName([1], in: nil, process: 0, flags: UInt32(CTRACE_O_TMPFILE | O_RDWR), nanoseconds: 0).isOfFolderOnly)
+  }
+
   @Test func recordsOfSeveralCPUsAreMergedByTime() throws {
     let layout = try RingPageLayout(
       "\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n\tfield: local_t commit;\toffset:8;\tsize:8;\tsigned:1;\n"

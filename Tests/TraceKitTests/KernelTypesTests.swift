@@ -90,8 +90,8 @@ private struct TypesBuilder {
     #expect(pid > 0 && group == pid + 4)
     // asm/ptrace.h gives these to every program.
     #if arch(x86_64)
-    let registers = try types.number(.structure, "pt_regs")
-    #expect(try types.offset(of: ["orig_ax"], in: registers) == 120 && types.offset(of: ["ax"], in: registers) == 80)
+      let registers = try types.number(.structure, "pt_regs")
+      #expect(try types.offset(of: ["orig_ax"], in: registers) == 120 && types.offset(of: ["ax"], in: registers) == 80)
     #endif
   }
 }

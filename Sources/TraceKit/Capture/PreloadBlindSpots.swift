@@ -15,7 +15,7 @@ struct PreloadBlindSpots: Sendable {
   private(set) var programs: [String] = []
 
   /// What sees programs and calls that no library can be loaded in front of.
-  static let otherRoute = "'trace-record run --route syscalls' or 'trace-record attach' sees them, as root"
+  static let otherRoute = "'trace-record run --route syscalls' (or bpf) or 'trace-record attach' sees them, as root"
 
   init(_ session: PreloadSession, _ result: RecordingWriter.Outcome) {
     let shared = session.shared.pointee

@@ -58,6 +58,8 @@ public enum ProgramCheck {
     try checkPrivileges(path, status, shown)
   }
 
+  private static let otherRoutes = "--route syscalls (or bpf) can record it, as root"
+
   private static func unloadable(_ message: String) -> ProgramRefusal {
     ProgramRefusal(exitStatus: 126, message: message, isOfPreloading: true)
   }
@@ -94,10 +96,9 @@ public enum ProgramCheck {
       return (0..<size).reduce(0) { $0 | Int(bytes[offset + $1]) << (8 * $1) }
     }
     let is64 = number(4, 1) == 2
-    guard is64, UInt16(number(18, 2)) == ownMachine else {
-      throw unloadable(
-        "\(shown): a program for another processor or a 32-bit one; its loader can't load this machine's recorder; --route syscalls can record it, as root"
-      )
+    guard is64 else { throw refused("\(shown): a 32-bit program; no route records the calls of 32-bit programs") }
+    guard UInt16(number(18, 2)) == ownMachine else {
+      throw unloadable("\(shown): a program for another processor; its loader can't load this machine's recorder; \(otherRoutes)")
     }
     let (table, entryBytes, count) = (number(32, 8), number(54, 2), number(56, 2))
     guard entryBytes >= 56, table < 65_536, table + count * entryBytes <= bytes.count else { return }
@@ -107,17 +108,17 @@ public enum ProgramCheck {
       let loader = String(decoding: bytes[offset..<offset + length - 1], as: UTF8.self)
       if loader.contains("musl") {
         throw unloadable(
-          "\(shown): linked with musl; the recorder's library needs the GNU C library; --route syscalls can record it, as root")
+          "\(shown): linked with musl; the recorder's library needs the GNU C library; \(otherRoutes)")
       }
       return
     }
     throw unloadable(
-      "\(shown): statically linked, so no library can be loaded into it to record its calls; --route syscalls can record it, as root")
+      "\(shown): statically linked, so no library can be loaded into it to record its calls; \(otherRoutes)")
   }
 
   /// The loader ignores preloaded libraries where a program gains rights (ld.so(8), secure-execution mode).
   private static func checkPrivileges(_ path: String, _ status: stat, _ shown: String) throws(ProgramRefusal) {
-    let remedy = "so the loader loads no library into it to record its calls; --route syscalls can record it, as root"
+    let remedy = "so the loader loads no library into it to record its calls; \(otherRoutes)"
     if status.st_mode & 0o4000 != 0, status.st_uid != getuid() {
       throw unloadable("\(shown): setuid to user \(status.st_uid), \(remedy)")
     }

@@ -3,8 +3,12 @@ import Glibc
 
 /// What recording one call costs on this machine: the same small loop, with and without the library.
 public enum RecordingCost {
+  /// Rounds and calls of a loop that nothing limits.
+  public static let mostRounds = 48
+  static let callsPerRound = 512
+
   /// The loop: 4 KiB preads of a memory file for about 20 ms; the fastest of several rounds, in nanoseconds per call.
-  public static func timedLoop() -> Double? {
+  public static func timedLoop(rounds: Int = mostRounds) -> Double? {
     let descriptor = ctrace_memory_file("calibration")
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
@@ -12,10 +16,10 @@ public enum RecordingCost {
     defer { buffer.deallocate() }
     memset(buffer, 1, 4096)
     guard pwrite(descriptor, buffer, 4096, 0) == 4096 else { return nil }
-    let calls = 512
+    let calls = callsPerRound
     var best = Int64.max
     // The first rounds touch the ring's pages for the first time; the fastest comes after them.
-    for _ in 0..<48 {
+    for _ in 0..<rounds {
       let start = ctrace_monotonic_ns()
       for _ in 0..<calls { _ = pread(descriptor, buffer, 4096, 0) }
       best = min(best, ctrace_monotonic_ns() - start)

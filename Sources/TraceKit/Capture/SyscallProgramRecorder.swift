@@ -1,7 +1,7 @@
 import CTrace
 import Glibc
 
-/// Records a command by the syscalls route: its process is made, attached to, and only then becomes the program, so that nothing
+/// Records a command by a route of system calls: its process is made, attached to, and only then becomes the program, so that nothing
 /// is missed.
 enum SyscallProgramRecorder {
   /// Runs the program at `path` to its end and writes the trace.

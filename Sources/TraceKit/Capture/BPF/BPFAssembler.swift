@@ -74,6 +74,11 @@ struct BPFAssembler {
     emit(0x63 | width.rawValue, base, source.rawValue, offset: offset)
   }
 
+  /// Adds to a double word in memory, as one step to all CPUs.
+  mutating func addAtomically(to base: Register, _ offset: Int16, _ source: Register) {
+    emit(0xDB, base, source.rawValue, offset: offset)
+  }
+
   /// The address of a byte in the one value of a map.
   mutating func address(_ target: Register, ofMap descriptor: Int32, _ offsetBytes: UInt32) {
     emit(0x18, target, 2, descriptor)

@@ -29,7 +29,7 @@ extension CallPrograms {
   // MARK: Calls
 
   /// The begin of io_submit(context, count, requests): each request is 64 bytes and becomes a record.
-  func submit(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
+  func submit(_ code: inout BPFAssembler, _ exits: Exits) {
     let (next, done, bounded) = (code.makeLabel(), code.makeLabel(), code.makeLabel())
     code.apply(.and, .r7, Int32(MemoryCalls.mark - 1))
     code.load(.double, .r1, from: .r6, Registers.arguments[2])
@@ -39,7 +39,7 @@ extension CallPrograms {
     code.store(.double, to: .r10, Stack.count, .r1)
     code.apply(.add, .r1, 1)
     code.store(.double, to: .r10, Stack.wanted, .r1)
-    reserveSeveral(&code, out, full)
+    reserveSeveral(&code, exits)
     copyArguments(&code)
     code.apply(.move, .r6, .r3)
     code.apply(.add, .r6, Self.iocbBytes)
@@ -67,11 +67,11 @@ extension CallPrograms {
     code.place(done)
     code.load(.double, .r0, from: .r10, Stack.count)
     code.apply(.subtract, .r0, .r8)
-    publishSeveral(&code, out)
+    publishSeveral(&code, exits)
   }
 
   /// The end of a call that opens a file: by then the kernel has read the path, so it is in memory.
-  func opened(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label, _ plain: BPFAssembler.Label) {
+  func opened(_ code: inout BPFAssembler, _ exits: Exits, _ plain: BPFAssembler.Label) {
     let (isRead, isOther, hasPlace, first) = (code.makeLabel(), code.makeLabel(), code.makeLabel(), code.makeLabel())
     code.apply(.and, .r7, Int32(MemoryCalls.mark - 1))
     for type in memoryCalls.firstPath { code.jump(first, if: .r7, .equal, Int32(type)) }
@@ -87,7 +87,7 @@ extension CallPrograms {
     code.jump(plain, if: .r1, .greater, Int32.max)
     code.apply(.move, .r1, 1 + Self.pathBytes / Int32(CallRings.Layout.recordBytes))
     code.store(.double, to: .r10, Stack.wanted, .r1)
-    reserveSeveral(&code, out, full)
+    reserveSeveral(&code, exits)
     copy(&code, from: Registers.result, toValue: 0)
     code.apply(.move, .r1, .r3)
     code.apply(.add, .r1, Int32(CallRings.Layout.recordBytes))
@@ -102,12 +102,12 @@ extension CallPrograms {
     code.store(.double, to: .r3, Record.values + 8, .r0)
     code.apply(.add, .r0, Int32(CallRings.Layout.recordBytes - 1))
     code.apply(.shiftRight, .r0, Int32(CallRings.Layout.recordBytes.trailingZeroBitCount))
-    publishSeveral(&code, out)
+    publishSeveral(&code, exits)
     code.place(isOther)
   }
 
   /// The end of io_getevents(context, least, most, events, …), which gave as many events of 32 bytes as it returns.
-  func completed(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label, _ plain: BPFAssembler.Label) {
+  func completed(_ code: inout BPFAssembler, _ exits: Exits, _ plain: BPFAssembler.Label) {
     let (bounded, isRead) = (code.makeLabel(), code.makeLabel())
     code.load(.double, .r1, from: .r6, Registers.result)
     code.jump(plain, if: .r1, .greater, Int32.max)
@@ -117,7 +117,7 @@ extension CallPrograms {
     code.apply(.add, .r1, 3)
     code.apply(.shiftRight, .r1, 1)
     code.store(.double, to: .r10, Stack.wanted, .r1)
-    reserveSeveral(&code, out, full)
+    reserveSeveral(&code, exits)
     copy(&code, from: Registers.result, toValue: 0)
     code.apply(.move, .r1, .r3)
     code.apply(.add, .r1, Int32(CallRings.Layout.recordBytes))
@@ -132,7 +132,7 @@ extension CallPrograms {
     code.apply(.move, .r1, 0)
     code.place(isRead)
     code.apply(.move, .r0, .r1)
-    publishSeveral(&code, out)
+    publishSeveral(&code, exits)
   }
 
   // MARK: Their parts
@@ -145,9 +145,9 @@ extension CallPrograms {
   }
 
   /// As `reserve`, for a record with others behind it, without a break: where the ring ends before them, a record of nothing fills it.
-  private func reserveSeveral(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
+  private func reserveSeveral(_ code: inout BPFAssembler, _ exits: Exits) {
     let fits = code.makeLabel()
-    findControl(&code, out)
+    findControl(&code, exits)
     code.store(.double, to: .r10, Stack.control, .r1)
     code.apply(.shiftLeft, .r0, Int32(layout.ringBytes.trailingZeroBitCount))
     code.store(.double, to: .r10, Stack.ring, .r0)
@@ -160,7 +160,7 @@ extension CallPrograms {
     code.jump(fits, if: .r3, .greaterOrEqual, .r5)
     // Room for what is left of the ring, and for the records at its beginning.
     code.apply(.add, .r5, .r3)
-    leaveIfFull(&code, full)
+    leaveIfFull(&code, exits)
     placeOfRecord(&code, into: .r0)
     code.apply(.move, .r2, 0)
     code.store(.half, to: .r0, Record.type, .r2)
@@ -171,7 +171,7 @@ extension CallPrograms {
     code.apply(.add, .r4, .r3)
     code.load(.double, .r5, from: .r10, Stack.wanted)
     code.place(fits)
-    leaveIfFull(&code, full)
+    leaveIfFull(&code, exits)
     code.store(.double, to: .r10, Stack.written, .r4)
     placeOfRecord(&code, into: .r3)
     code.store(.double, to: .r10, Stack.record, .r3)
@@ -179,12 +179,12 @@ extension CallPrograms {
   }
 
   /// Compares what is in the ring of control r1 at r4 records, and r5 more, with its size. Uses r0 and r2.
-  private func leaveIfFull(_ code: inout BPFAssembler, _ full: BPFAssembler.Label) {
+  private func leaveIfFull(_ code: inout BPFAssembler, _ exits: Exits) {
     code.load(.double, .r2, from: .r1, Control.taken)
     code.apply(.move, .r0, .r4)
     code.apply(.subtract, .r0, .r2)
     code.apply(.add, .r0, .r5)
-    code.jump(full, if: .r0, .greater, Int32(layout.records))
+    code.jump(exits.full, if: .r0, .greater, Int32(layout.records))
   }
 
   /// The address of record r4 of this CPU's ring. Uses r2.
@@ -199,13 +199,13 @@ extension CallPrograms {
   }
 
   /// Stores how many records follow, which r0 says, and the count behind them all.
-  private func publishSeveral(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
+  private func publishSeveral(_ code: inout BPFAssembler, _ exits: Exits) {
     code.load(.double, .r3, from: .r10, Stack.record)
     code.store(.half, to: .r3, Record.following, .r0)
     code.load(.double, .r4, from: .r10, Stack.written)
     code.apply(.add, .r4, .r0)
     code.apply(.add, .r4, 1)
     code.load(.double, .r1, from: .r10, Stack.control)
-    publish(&code, out)
+    publish(&code, exits)
   }
 }

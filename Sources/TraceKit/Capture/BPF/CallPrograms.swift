@@ -3,10 +3,10 @@ import CTrace
 
 /// The programs that run in the kernel while calls are recorded by BPF, of the machine's instructions (BPFAssembler).
 ///
-/// They call helpers of the kernel (which thread, which CPU, what time, what stands in the program's memory), and read through types that the kernel describes
-/// (KernelTypes), which the kernel's verifier checks. They neither wait nor lock: a record goes into the ring of the CPU, where
-/// nothing else can come between, since tracepoints of system calls and of new tasks run with preemption off and never in
-/// interrupts.
+/// They call helpers of the kernel (which thread, which CPU, what time, what stands in the program's memory), and read through types
+/// that the kernel describes (KernelTypes), which the kernel's verifier checks. They neither wait nor lock: a record goes into the
+/// ring of the CPU, where nothing else can come between, since tracepoints of system calls and of io_uring's submissions run with
+/// preemption off and never in interrupts.
 struct CallPrograms {
   /// Numbers and places that differ from kernel to kernel.
   struct Kernel {
@@ -32,7 +32,9 @@ struct CallPrograms {
       cast = try types.number(.function, "bpf_rdonly_cast")
       pidOffset = try Self.place(["pid"], task, types)
       statusOffset = try Self.place(["thread_info", "status"], task, types)
-      guard let requestType = try? types.number(.structure, "io_kiocb"), let transfer = try? types.number(.structure, "io_rw") else { return }
+      guard let requestType = try? types.number(.structure, "io_kiocb"), let transfer = try? types.number(.structure, "io_rw") else {
+        return
+      }
       opcodeOffset = try Self.place(["opcode"], requestType, types)
       positionOffset = try Self.place(["kiocb", "ki_pos"], transfer, types)
       lengthOffset = try Self.place(["len"], transfer, types)
@@ -42,7 +44,8 @@ struct CallPrograms {
     private static func place(_ members: [String], _ structure: UInt32, _ types: KernelTypes) throws(TraceError) -> Int16 {
       let offset = try types.offset(of: members, in: structure)
       guard let place = Int16(exactly: offset) else {
-        throw TraceError(.unsupported, "this kernel's '\(members.joined(separator: "."))' is \(offset) bytes away, too far for an instruction")
+        throw TraceError(
+          .unsupported, "this kernel's '\(members.joined(separator: "."))' is \(offset) bytes away, too far for an instruction")
       }
       return place
     }
@@ -84,7 +87,25 @@ struct CallPrograms {
   enum Control {
     static let written: Int16 = 0
     static let lost: Int16 = 8
+    static let lostBefore: Int16 = 16
     static let taken: Int16 = 64
+  }
+  /// Places in trace_call_shared.
+  private enum Shared {
+    static let lostElsewhere: Int16 = 0
+    static let calls32Bit: Int16 = 8
+  }
+  /// Where a program goes when it stores nothing: in any case, where its CPU's ring is full, where its CPU has none, where a 32-bit
+  /// program calls.
+  struct Exits {
+    let out: BPFAssembler.Label
+    let full: BPFAssembler.Label
+    let elsewhere: BPFAssembler.Label
+    let compatible: BPFAssembler.Label
+
+    init(_ code: inout BPFAssembler) {
+      (out, full, elsewhere, compatible) = (code.makeLabel(), code.makeLabel(), code.makeLabel(), code.makeLabel())
+    }
   }
   /// Of thread_info.status: the call is one of a 32-bit program, whose numbers are others (TS_COMPAT of asm/thread_info.h).
   private static let isCompatible: Int32 = 2
@@ -94,40 +115,40 @@ struct CallPrograms {
   /// For `sys_enter`: (registers, number).
   var begin: [UInt64] {
     var code = BPFAssembler()
-    let (out, full, memory) = (code.makeLabel(), code.makeLabel(), code.makeLabel())
+    let (exits, memory) = (Exits(&code), code.makeLabel())
     code.load(.double, .r7, from: .r1, 8)
     cast(&code, argument: 0, to: kernel.registers)
-    chooseCall(&code, shift: 0, out)
-    chooseThread(&code, out)
+    chooseCall(&code, shift: 0, exits)
+    chooseThread(&code, exits)
     takeTime(&code)
     code.jump(memory, if: .r7, .anySet, Int32(MemoryCalls.mark))
-    reserve(&code, out, full)
+    reserve(&code, exits)
     copyArguments(&code)
-    publish(&code, out)
+    publish(&code, exits)
     code.place(memory)
-    submit(&code, out, full)
-    finish(&code, out, full)
+    submit(&code, exits)
+    finish(&code, exits, counts32BitCalls: true)
     return code.program
   }
 
   /// For `sys_exit`: (registers, result).
   var end: [UInt64] {
     var code = BPFAssembler()
-    let (out, full, memory, plain) = (code.makeLabel(), code.makeLabel(), code.makeLabel(), code.makeLabel())
+    let (exits, memory, plain) = (Exits(&code), code.makeLabel(), code.makeLabel())
     cast(&code, argument: 0, to: kernel.registers)
     code.load(.double, .r7, from: .r6, Registers.callNumber)
-    chooseCall(&code, shift: 16, out)
-    chooseThread(&code, out)
+    chooseCall(&code, shift: 16, exits)
+    chooseThread(&code, exits)
     takeTime(&code)
     code.jump(memory, if: .r7, .anySet, Int32(MemoryCalls.mark))
     code.place(plain)
-    reserve(&code, out, full)
+    reserve(&code, exits)
     copy(&code, from: Registers.result, toValue: 0)
-    publish(&code, out)
+    publish(&code, exits)
     code.place(memory)
-    opened(&code, out, full, plain)
-    completed(&code, out, full, plain)
-    finish(&code, out, full)
+    opened(&code, exits, plain)
+    completed(&code, exits, plain)
+    finish(&code, exits)
     return code.program
   }
 
@@ -149,24 +170,24 @@ struct CallPrograms {
   /// For `io_uring_submit_req`: (request). Stores the request's address, operation, position and length.
   func submit(type: UInt16) -> [UInt64] {
     var code = BPFAssembler()
-    let (out, full) = (code.makeLabel(), code.makeLabel())
+    let exits = Exits(&code)
     cast(&code, argument: 0, to: kernel.request)
     code.apply(.move, .r7, Int32(type))
     code.call(.currentTask)
     code.load(.word, .r8, from: .r0, kernel.pidOffset)
     placeOfThread(&code, .r8, into: .r2)
     code.load(.byte, .r1, from: .r2, 0)
-    code.jump(out, if: .r1, .equal, 0)
+    code.jump(exits.out, if: .r1, .equal, 0)
     takeTime(&code)
-    reserve(&code, out, full)
+    reserve(&code, exits)
     code.store(.double, to: .r3, Record.values, .r6)
     code.load(.byte, .r0, from: .r6, kernel.opcodeOffset)
     code.store(.double, to: .r3, Record.values + 8, .r0)
     copy(&code, from: kernel.positionOffset, toValue: 2)
     code.load(.word, .r0, from: .r6, kernel.lengthOffset)
     code.store(.double, to: .r3, Record.values + 24, .r0)
-    publish(&code, out)
-    finish(&code, out, full)
+    publish(&code, exits)
+    finish(&code, exits)
     return code.program
   }
 
@@ -184,26 +205,25 @@ struct CallPrograms {
   }
 
   /// From the call's number in r7 to the type of its record; leaves for calls that are not recorded.
-  private func chooseCall(_ code: inout BPFAssembler, shift: Int32, _ out: BPFAssembler.Label) {
-    code.jump(out, if: .r7, .greater, Int32(CallRings.Layout.callLimit - 1))
+  private func chooseCall(_ code: inout BPFAssembler, shift: Int32, _ exits: Exits) {
+    code.jump(exits.out, if: .r7, .greater, Int32(CallRings.Layout.callLimit - 1))
     code.apply(.shiftLeft, .r7, 2)
     code.address(.r1, ofMap: memoryMap, UInt32(layout.callsOffset))
     code.apply(.add, .r1, .r7)
     code.load(.word, .r7, from: .r1, 0)
-    code.jump(out, if: .r7, .equal, 0)
+    code.jump(exits.out, if: .r7, .equal, 0)
     if shift > 0 { code.apply(.shiftRight, .r7, shift) }
   }
 
   /// The thread into r8; leaves for those that are not recorded, and for calls of 32-bit programs.
-  private func chooseThread(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
+  private func chooseThread(_ code: inout BPFAssembler, _ exits: Exits) {
     code.call(.currentTask)
     code.load(.word, .r8, from: .r0, kernel.pidOffset)
     placeOfThread(&code, .r8, into: .r2)
     code.load(.byte, .r1, from: .r2, 0)
-    code.jump(out, if: .r1, .equal, 0)
+    code.jump(exits.out, if: .r1, .equal, 0)
     code.load(.word, .r1, from: .r0, kernel.statusOffset)
-    code.apply(.and, .r1, Self.isCompatible)
-    code.jump(out, if: .r1, .notEqual, 0)
+    code.jump(exits.compatible, if: .r1, .anySet, Self.isCompatible)
   }
 
   private func placeOfThread(_ code: inout BPFAssembler, _ thread: BPFAssembler.Register, into target: BPFAssembler.Register) {
@@ -219,13 +239,13 @@ struct CallPrograms {
   }
 
   /// Finds room for a record in this CPU's ring and writes what every record has; jumps to `full` when there is none.
-  private func reserve(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
-    findControl(&code, out)
+  private func reserve(_ code: inout BPFAssembler, _ exits: Exits) {
+    findControl(&code, exits)
     code.load(.double, .r4, from: .r1, Control.written)
     code.load(.double, .r3, from: .r1, Control.taken)
     code.apply(.move, .r2, .r4)
     code.apply(.subtract, .r2, .r3)
-    code.jump(full, if: .r2, .greater, Int32(layout.records - 1))
+    code.jump(exits.full, if: .r2, .greater, Int32(layout.records - 1))
     code.apply(.shiftLeft, .r0, Int32(layout.ringBytes.trailingZeroBitCount))
     code.apply(.move, .r2, .r4)
     code.apply(.and, .r2, Int32(layout.records - 1))
@@ -241,9 +261,9 @@ struct CallPrograms {
   }
 
   /// This CPU's number into r0, and the address of its control into r1. Uses r2.
-  func findControl(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
+  func findControl(_ code: inout BPFAssembler, _ exits: Exits) {
     code.call(.processor)
-    code.jump(out, if: .r0, .greater, Int32(layout.processors - 1))
+    code.jump(exits.elsewhere, if: .r0, .greater, Int32(layout.processors - 1))
     code.apply(.move, .r2, .r0)
     code.apply(.shiftLeft, .r2, Int32(CallRings.Layout.controlBytes.trailingZeroBitCount))
     code.address(.r1, ofMap: memoryMap, 0)
@@ -267,18 +287,37 @@ struct CallPrograms {
   }
 
   /// The count is stored behind the record, in which order x86 lets another CPU see them.
-  func publish(_ code: inout BPFAssembler, _ out: BPFAssembler.Label) {
+  func publish(_ code: inout BPFAssembler, _ exits: Exits) {
     code.store(.double, to: .r1, Control.written, .r4)
-    code.jump(out)
+    code.jump(exits.out)
   }
 
-  /// The ways out of a program: one for records that found no room, one for all.
-  private func finish(_ code: inout BPFAssembler, _ out: BPFAssembler.Label, _ full: BPFAssembler.Label) {
-    code.place(full)
+  /// The ways out of a program.
+  private func finish(_ code: inout BPFAssembler, _ exits: Exits, counts32BitCalls: Bool = false) {
+    code.place(exits.full)
     code.load(.double, .r2, from: .r1, Control.lost)
     code.apply(.add, .r2, 1)
     code.store(.double, to: .r1, Control.lost, .r2)
-    code.place(out)
+    // The next record is the first behind the loss, unless the recorder has still an earlier one to pass.
+    code.load(.double, .r2, from: .r1, Control.lostBefore)
+    code.load(.double, .r3, from: .r1, Control.taken)
+    code.jump(exits.out, if: .r2, .greater, .r3)
+    code.load(.double, .r2, from: .r1, Control.written)
+    code.apply(.add, .r2, 1)
+    code.store(.double, to: .r1, Control.lostBefore, .r2)
+    code.jump(exits.out)
+    code.place(exits.elsewhere)
+    count(&code, Shared.lostElsewhere)
+    code.jump(exits.out)
+    code.place(exits.compatible)
+    if counts32BitCalls { count(&code, Shared.calls32Bit) }
+    code.place(exits.out)
     code.finish()
+  }
+
+  private func count(_ code: inout BPFAssembler, _ place: Int16) {
+    code.address(.r1, ofMap: memoryMap, UInt32(layout.sharedOffset))
+    code.apply(.move, .r2, 1)
+    code.addAtomically(to: .r1, place, .r2)
   }
 }

@@ -31,7 +31,8 @@ final class CallRings: @unchecked Sendable {
     }
 
     var ringBytes: Int { records * Self.recordBytes }
-    var callsOffset: Int { processors * Self.controlBytes }
+    var sharedOffset: Int { processors * Self.controlBytes }
+    var callsOffset: Int { sharedOffset + MemoryLayout<trace_call_shared>.stride }
     var ringsOffset: Int { (callsOffset + 4 * Self.callLimit + 4095) & ~4095 }
     /// With room behind the last ring: the verifier knows that records following one are bounded, not that they stay in the ring.
     var totalBytes: Int { ringsOffset + processors * ringBytes + (Self.followingLimit + 1) * Self.recordBytes }
@@ -87,8 +88,15 @@ final class CallRings: @unchecked Sendable {
   /// Begins to record threads, and the tasks that they start from now on.
   func follow(_ numbers: some Sequence<Int32>) { for number in numbers { mark(number, 1) } }
 
-  /// Records every thread there is or will be, but those that are ignored.
-  func followAll() { memset(threads, 1, Layout.threadLimit) }
+  /// Records every thread there is or will be, but these and the tasks that they start.
+  func followAll(except own: [Int32]) {
+    var first = 0
+    for number in own.sorted() where number > 0 && number < Layout.threadLimit {
+      memset(threads + first, 1, Int(number) - first)
+      first = Int(number) + 1
+    }
+    memset(threads + first, 1, Layout.threadLimit - first)
+  }
 
   /// Never records threads, nor the tasks that they start from now on.
   func ignore(_ numbers: some Sequence<Int32>) { for number in numbers { mark(number, 0) } }
@@ -104,28 +112,50 @@ final class CallRings: @unchecked Sendable {
     (memory + processor * Layout.controlBytes).assumingMemoryBound(to: trace_call_ring_control.self)
   }
 
-  /// Takes the records that wait in a CPU's ring, oldest first; nil when there are none. What follows a record comes with it.
-  func take(_ processor: Int) -> DrainedPages? {
+  private var shared: UnsafeMutablePointer<trace_call_shared> {
+    (memory + layout.sharedOffset).assumingMemoryBound(to: trace_call_shared.self)
+  }
+
+  /// Takes the records that wait in a CPU's ring, oldest first; none when there are none. What follows a record comes with it. Where
+  /// events were lost, a second piece begins, which is marked.
+  func take(_ processor: Int) -> [DrainedPages] {
     let control = control(processor)
     let written = withUnsafePointer(to: &control.pointee.written) { ctrace_load_acquire64($0) }
+    let lostBefore = withUnsafePointer(to: &control.pointee.lost_before) { ctrace_load_acquire64($0) }
     let taken = control.pointee.taken
-    let count = Int(min(written &- taken, UInt64(layout.records)))
-    guard count > 0 else { return nil }
+    // More than the ring holds would be damage.
+    guard written > taken, written - taken <= UInt64(layout.records) else { return [] }
+    var pieces: [DrainedPages] = []
+    let isSplit = lostBefore > taken && lostBefore - 1 < written
+    let split = isSplit ? lostBefore - 1 : taken
+    if split > taken { pieces.append(copy(processor, taken, split)) }
+    let rest = copy(processor, split, written)
+    if isSplit { rest.markLossy() }
+    pieces.append(rest)
+    withUnsafeMutablePointer(to: &control.pointee.taken) { ctrace_store_release64($0, written) }
+    return pieces
+  }
+
+  private func copy(_ processor: Int, _ from: UInt64, _ to: UInt64) -> DrainedPages {
+    let count = Int(to - from)
     let records = DrainedPages(.callRecords, capacity: count * Layout.recordBytes)
-    let first = Int(taken & UInt64(layout.records - 1))
+    let first = Int(from & UInt64(layout.records - 1))
     let ring = memory + layout.ringsOffset + processor * layout.ringBytes
     let beforeEnd = min(count, layout.records - first)
     records.append(ring + first * Layout.recordBytes, count: beforeEnd * Layout.recordBytes)
     records.append(ring, count: (count - beforeEnd) * Layout.recordBytes)
-    withUnsafeMutablePointer(to: &control.pointee.taken) { ctrace_store_release64($0, taken &+ UInt64(count)) }
     return records
   }
+
+  /// Calls of 32-bit programs that were left out, as far as they were noticed.
+  var skipped32BitCalls: UInt64 { withUnsafePointer(to: &shared.pointee.calls_32_bit) { ctrace_load_acquire64($0) } }
 
   /// Forgets what was recorded and lost. No thread may be recorded meanwhile.
   func clear() {
     for processor in 0..<layout.processors {
       let control = control(processor)
       control.pointee.lost = 0
+      control.pointee.lost_before = 0
       control.pointee.taken = withUnsafePointer(to: &control.pointee.written) { ctrace_load_acquire64($0) }
     }
   }
@@ -135,6 +165,8 @@ final class CallRings: @unchecked Sendable {
     let control = control(processor)
     var statistics = CPUStatistics()
     statistics.lostEvents = withUnsafePointer(to: &control.pointee.lost) { ctrace_load_acquire64($0) }
+    // What nobody's ring could take is the first one's loss.
+    if processor == 0 { statistics.lostEvents += withUnsafePointer(to: &shared.pointee.lost_elsewhere) { ctrace_load_acquire64($0) } }
     statistics.readEvents = control.pointee.taken
     statistics.entries = withUnsafePointer(to: &control.pointee.written) { ctrace_load_acquire64($0) } &- control.pointee.taken
     return statistics

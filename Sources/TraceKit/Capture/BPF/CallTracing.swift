@@ -20,27 +20,26 @@ final class CallTracing {
   }
 
   /// Loads the programs and attaches them. Nothing is recorded before threads are named.
+  /// - Parameter bufferBytes: memory of each CPU's ring, within the bounds of TracingSession.
   /// - Throws: when this kernel or this user can't.
   init(_ types: Types, bufferBytes: Int) throws(TraceError) {
     #if arch(x86_64)
-    let kernel = try CallPrograms.Kernel(try KernelTypes())
-    let processors = Self.processorCount
-    rings = try CallRings(.init(processors: processors, bytesPerProcessor: bufferBytes))
-    for call in types.calls { rings.record(call: call.number, begin: call.begin, end: call.end) }
-    let written = CallPrograms(
-      kernel: kernel, layout: rings.layout, memoryMap: rings.memoryMap, threadsMap: rings.threadsMap, memoryCalls: types.memoryCalls)
-    try attach("task_newtask", written.newTask)
-    try attach("sys_enter", written.begin)
-    try attach("sys_exit", written.end)
-    if types.submit != 0, kernel.request != 0 {
-      // A kernel without io_uring has no such tracepoint.
-      do throws(TraceError) {
+      let kernel = try CallPrograms.Kernel(try KernelTypes())
+      let processors = Self.processorCount
+      let bytes = TracingSession.bounded(bufferBytes, processors: processors)
+      rings = try CallRings(.init(processors: processors, bytesPerProcessor: bytes))
+      for call in types.calls { rings.record(call: call.number, begin: call.begin, end: call.end) }
+      let written = CallPrograms(
+        kernel: kernel, layout: rings.layout, memoryMap: rings.memoryMap, threadsMap: rings.threadsMap, memoryCalls: types.memoryCalls)
+      try attach("task_newtask", written.newTask)
+      try attach("sys_enter", written.begin)
+      try attach("sys_exit", written.end)
+      if types.submit != 0, kernel.request != 0 {
         try attach("io_uring_submit_req", written.submit(type: types.submit))
         hasUringRequests = true
-      } catch {}
-    }
+      }
     #else
-    throw TraceError(.unsupported, "recording by BPF is written for x86-64 only")
+      throw TraceError(.unsupported, "recording by BPF is written for x86-64 only")
     #endif
   }
 
@@ -55,10 +54,10 @@ final class CallTracing {
     links.removeAll()
   }
 
-  /// CPUs that there can be.
+  /// CPUs that there are, counted to the last; events on those that come later are counted as lost.
   private static var processorCount: Int {
-    let possible = SmallFile.line("/sys/devices/system/cpu/possible").flatMap { CPUList.parse($0) }
-    return (possible?.max()).map { $0 + 1 } ?? max(1, sysconf(Int32(_SC_NPROCESSORS_CONF)))
+    let online = SmallFile.line("/sys/devices/system/cpu/online").flatMap { CPUList.parse($0) }
+    return (online?.max()).map { $0 + 1 } ?? max(1, sysconf(Int32(_SC_NPROCESSORS_CONF)))
   }
 
   private func attach(_ tracepoint: String, _ instructions: [UInt64]) throws(TraceError) {

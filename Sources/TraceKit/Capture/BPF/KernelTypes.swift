@@ -89,7 +89,8 @@ struct KernelTypes {
     var type = structure
     for (i, name) in members.enumerated() {
       guard let member = member(name, of: type), member.bits % 8 == 0 else {
-        throw TraceError(.unsupported, "this kernel's types have no member '\(members[...i].joined(separator: "."))' where it is looked for")
+        throw TraceError(
+          .unsupported, "this kernel's types have no member '\(members[...i].joined(separator: "."))' where it is looked for")
       }
       offset += member.bits / 8
       type = member.type
@@ -135,7 +136,8 @@ struct KernelTypes {
     let start = names.lowerBound + Int(Self.word(bytes, entry))
     guard start + wanted.count < names.upperBound else { return false }
     return bytes.withUnsafeBufferPointer { all in
-      wanted.withUnsafeBufferPointer { memcmp(all.baseAddress! + start, $0.baseAddress!, wanted.count) == 0 } && all[start + wanted.count] == 0
+      wanted.withUnsafeBufferPointer { memcmp(all.baseAddress! + start, $0.baseAddress!, wanted.count) == 0 }
+        && all[start + wanted.count] == 0
     }
   }
 }

@@ -1,7 +1,7 @@
 import CTrace
 import Glibc
 
-/// Which processes the syscalls route records.
+/// Which processes the routes of system calls record.
 public enum AttachTarget: Hashable, Sendable {
   /// These processes, with their threads and children.
   case processes([Int32])
@@ -55,7 +55,7 @@ public enum AttachTarget: Hashable, Sendable {
     throw TraceError(
       .refused,
       "the kernel's tracing goes by the process numbers of the machine, and this is a PID namespace of its own (a container): "
-        + "record from outside with the numbers there; 'trace-record run --route preload' works inside")
+        + "record from outside with the numbers there; inside, 'trace-record run' works by its preload route")
   }
 
   /// Words for the trace's metadata.

@@ -22,7 +22,7 @@ struct CallSource {
         let hasUring = events.submit != nil
         let types = CallTracing.Types(
           calls: events.recordedCalls, memoryCalls: events.memoryCalls, submit: hasUring ? SyscallEvents.submitRecordType : 0)
-        let tracing = try CallTracing(types, bufferBytes: TracingSession.bounded(options.bufferBytes))
+        let tracing = try CallTracing(types, bufferBytes: options.bufferBytes)
         if tracing.hasUringRequests { events.takeRequestsFromPrograms() }
         self.events = events
         self.tracing = tracing

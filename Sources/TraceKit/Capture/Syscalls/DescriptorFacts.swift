@@ -45,31 +45,31 @@ struct DescriptorFacts: Sendable {
     nanoseconds = UInt64(ctrace_monotonic_ns())
   }
 
-  /// What is known of a file that was closed before it could be looked up: the name by which it was opened, and what has that name now.
-  init(given: GivenName) {
-    path = given.absolute ?? given.path
-    (kind, device, representedDevice, inode, birthNanoseconds, filesystemType) = (given.creates ? .regular : .unknown, 0, 0, 0, Int64.min, 0)
-    var status = stat()
-    var birth = Int64.min
-    if let place = given.place, ctrace_status(place, &status, &birth) == 0 {
-      kind = FileMode.kind(status.st_mode)
-      device = Self.split(status.st_dev)
-      inode = UInt64(status.st_ino)
-      birthNanoseconds = birth
-      path = Self.canonical(place) ?? path
-      if kind == .regular { sizeBytes = UInt64(max(0, status.st_size)) }
-      if kind == .blockDevice || kind == .characterDevice { representedDevice = Self.split(status.st_rdev) }
-    }
+  /// What is known of a file that was closed before it could be looked up: the name by which it was opened, and what has that name now,
+  /// unless that was made later.
+  /// - Parameter root: the folder that absolute paths begin in; −1 when there is none.
+  init(given: GivenName, root: Int32) {
+    path = given.plainPath
+    (kind, device, representedDevice, inode, birthNanoseconds, filesystemType) = (
+      given.creates ? .regular : .unknown, 0, 0, 0, Int64.min, 0
+    )
     openFlags = given.flags
     nanoseconds = UInt64(ctrace_monotonic_ns())
-  }
-
-  /// The path without links and dots, as /proc gives those of open files; nil where the root is another than ours.
-  private static func canonical(_ place: String) -> [UInt8]? {
-    guard let resolved = realpath(place, nil) else { return nil }
-    defer { free(resolved) }
-    let path = Array(String(cString: resolved).utf8)
-    return path.starts(with: "/proc/".utf8) ? nil : path
+    let found = given.open(below: root)
+    guard found >= 0 else { return }
+    defer { close(found) }
+    var status = stat()
+    var birth = Int64.min
+    guard ctrace_status("/proc/self/fd/\(found)", &status, &birth) == 0, !given.isOlder(than: birth) else { return }
+    if let name = Self.target(of: "/proc/self/fd/\(found)"), name.first == UInt8(ascii: "/") {
+      path = Self.plain(name, isRemoved: status.st_nlink == 0)
+    }
+    kind = FileMode.kind(status.st_mode)
+    device = Self.split(status.st_dev)
+    inode = UInt64(status.st_ino)
+    birthNanoseconds = birth
+    if kind == .regular { sizeBytes = UInt64(max(0, status.st_size)) }
+    if kind == .blockDevice || kind == .characterDevice { representedDevice = Self.split(status.st_rdev) }
   }
 
   /// Looks a device file up by its path; nil when it is gone.
@@ -103,7 +103,8 @@ struct DescriptorFacts: Sendable {
     return (position, flags)
   }
 
-  private static func target(of link: String) -> [UInt8]? {
+  /// Where a link leads.
+  static func target(of link: String) -> [UInt8]? {
     var buffer = [UInt8](repeating: 0, count: 4097)
     let count = buffer.withUnsafeMutableBytes { readlink(link, $0.baseAddress!.assumingMemoryBound(to: CChar.self), 4096) }
     return count > 0 ? Array(buffer[0..<count]) : nil

@@ -1,4 +1,5 @@
 import CTrace
+import Glibc
 
 /// The open file descriptions of the traced processes, and which descriptors stand for them. One thread's.
 ///
@@ -295,20 +296,21 @@ struct OpenFiles: ~Copyable {
   }
 
   /// Asks /proc for the names of what was opened, and publishes those that no close before `bound` proves wrong.
-  mutating func resolve(before bound: UInt64, into records: inout RecordBuffer) {
-    publish(before: bound, into: &records)
+  /// - Parameter root: opens the root folder that a process sees, for names that /proc no longer tells; −1 when it can't.
+  mutating func resolve(before bound: UInt64, into records: inout RecordBuffer, root: (_ process: Int32) -> Int32) {
+    publish(before: bound, into: &records, root)
     guard !unresolved.isEmpty else { return }
-    askNames(&records)
-    if bound == UInt64.max { publish(before: bound, into: &records) }
+    askNames(&records, root)
+    if bound == UInt64.max { publish(before: bound, into: &records, root) }
   }
 
   /// A description that was just opened, by this name: the name it gets when /proc can't tell a better one.
   mutating func name(_ description: Int32, _ given: GivenName) {
     if descriptions[description].pointee.naming != .defined { givenNames[description] = given }
-    if given.isFolder, let path = given.absolute { folders[description] = path }
+    if given.mayBeFolder, let path = given.absolute { folders[description] = path }
   }
 
-  private mutating func askNames(_ records: inout RecordBuffer) {
+  private mutating func askNames(_ records: inout RecordBuffer, _ root: (Int32) -> Int32) {
     let waiting = unresolved
     unresolved.removeAll(keepingCapacity: true)
     for number in waiting {
@@ -317,7 +319,7 @@ struct OpenFiles: ~Copyable {
         let facts = DescriptorFacts(
           process: state.pointee.process, descriptor: state.pointee.descriptor, withPosition: state.pointee.flags == UInt32.max)
       else {
-        giveUp(number, &records)
+        giveUp(number, &records, root)
         continue
       }
       if state.pointee.flags == UInt32.max { state.pointee.flags = Self.requestFlags(facts.openFlags ?? 0) }
@@ -325,6 +327,7 @@ struct OpenFiles: ~Copyable {
       state.pointee.namedNanoseconds = facts.nanoseconds
       state.pointee.sizeNanoseconds = facts.nanoseconds
       state.pointee.kind = facts.kind
+      if facts.kind == .directory { folders[number] = facts.path } else if !folders.isEmpty { folders[number] = nil }
       let file = file(of: facts)
       let own = descriptions[number].pointee.ownSize
       if file >= 0, own >= 0 {
@@ -337,13 +340,13 @@ struct OpenFiles: ~Copyable {
     }
   }
 
-  private mutating func publish(before bound: UInt64, into records: inout RecordBuffer) {
+  private mutating func publish(before bound: UInt64, into records: inout RecordBuffer, _ root: (Int32) -> Int32) {
     guard !unverified.isEmpty else { return }
     let waiting = unverified
     unverified.removeAll(keepingCapacity: true)
     for (number, facts) in waiting {
       if descriptions[number].pointee.naming == .nameless {
-        giveUp(number, &records)
+        giveUp(number, &records, root)
       } else if facts.nanoseconds < bound {
         records.define(descriptions[number].pointee.number, facts)
         descriptions[number].pointee.naming = .defined
@@ -355,12 +358,14 @@ struct OpenFiles: ~Copyable {
     }
   }
 
-  private mutating func giveUp(_ number: Int32, _ records: inout RecordBuffer) {
+  private mutating func giveUp(_ number: Int32, _ records: inout RecordBuffer, _ root: (Int32) -> Int32) {
     let state = descriptions[number]
     state.pointee.naming = .nameless
     state.pointee.file = -1
     if let given = givenNames.removeValue(forKey: number) {
-      let facts = DescriptorFacts(given: given)
+      let folder = root(given.process)
+      let facts = DescriptorFacts(given: given, root: folder)
+      if folder >= 0 { close(folder) }
       records.define(state.pointee.number, facts)
       state.pointee.kind = facts.kind
       state.pointee.naming = .defined

@@ -10,7 +10,7 @@ extension SyscallCounters {
       "requests_without_file": "\(requestsWithoutFile)", "shared_mappings": "\(sharedMappings)",
       "recorded_read_bytes": "\(countedReadBytes)", "recorded_written_bytes": "\(countedWrittenBytes)",
       "aio_submitted": "\(aioSubmitted)", "aio_completed": "\(aioCompleted)", "aio_read": "\(aioRead)",
-      "aio_matched": "\(aioMatched)", "io_uring_completions": "\(uringCompletions)",
+      "calls_32_bit": "\(calls32Bit)", "aio_matched": "\(aioMatched)", "io_uring_completions": "\(uringCompletions)",
       "io_uring_without_offset": "\(uringWithoutOffset)",
     ]
     if let bytes = kernelReadBytes { figures["kernel_read_bytes"] = "\(bytes)" }
@@ -47,11 +47,12 @@ extension SyscallCounters {
         source: "/proc/PID/io", counter: "written", unit: "bytes", recorded: countedWrittenBytes, kernel: kernelWrittenBytes,
         explanation: explanation),
     ]
-    let offsets = "the preload, bpf and block routes know them"
+    let offsets = isByPrograms ? "the preload and block routes know them" : "the preload, bpf and block routes know them"
     ledger.note(blindSpot: "shared file mappings", count: sharedMappings, remedy: "reads and writes of mapped memory are no calls")
     ledger.note(blindSpot: "io_uring requests without offset", count: uringWithoutOffset, remedy: offsets)
-    ledger.note(blindSpot: "libaio requests of which only the number is known", count: aioSubmitted - min(aioRead, aioSubmitted),
-      remedy: offsets)
+    ledger.note(
+      blindSpot: "libaio requests of which only the number is known", count: aioSubmitted - min(aioRead, aioSubmitted), remedy: offsets)
+    ledger.note(blindSpot: "calls of 32-bit programs", count: calls32Bit, remedy: "no route of system calls records them")
     ledger.note(
       blindSpot: "libaio requests whose completion no call showed", count: aioRead - min(aioMatched, aioRead),
       remedy: "they are in flight at the end, or were taken out of the ring in the program's memory")

@@ -1,13 +1,17 @@
-/// What the syscalls route counted, as plain values.
+/// What the bpf and syscalls routes counted, as plain values.
 public struct SyscallCounters: Sendable {
   /// Calls that became events, by the name of the system call.
   public var calls: [String: UInt64] = [:]
-  /// io_uring requests by operation; those that moved data or durability became events without offset.
+  /// io_uring requests by operation; those that moved data or durability became events.
   public var uringRequests: [String: UInt64] = [:]
   /// Completions of io_uring that were seen.
   public var uringCompletions: UInt64 = 0
   /// Reads and writes of io_uring, on files that have offsets, of which the offset is not known.
   public var uringWithoutOffset: UInt64 = 0
+  /// Programs in the kernel recorded the calls.
+  public var isByPrograms = false
+  /// Calls of 32-bit programs that were left out, as far as they were noticed.
+  public var calls32Bit: UInt64 = 0
   /// Requests that io_submit took and events that io_getevents gave.
   public var aioSubmitted: UInt64 = 0
   public var aioCompleted: UInt64 = 0
@@ -27,7 +31,7 @@ public struct SyscallCounters: Sendable {
   public var halfCalls: UInt64 { callsWithoutEnd + callsWithoutBegin }
   /// Calls that may be two different ones: events were lost between begin and end. Their latency is not recorded.
   public var uncertainCalls: UInt64 = 0
-  /// Events of tracefs that were decoded, and that the kernel could not store, by its own counters.
+  /// Events of tracefs and records of programs in the kernel that were decoded, and that the kernel could not store, by its own counters.
   public var kernelEvents: UInt64 = 0
   public var kernelEventsLost: UInt64 = 0
   /// Pages of the kernel's ring buffer that could not be decoded.

@@ -1,6 +1,6 @@
 import CTrace
 
-/// The system calls that the syscalls route follows.
+/// The system calls that the routes of system calls follow.
 enum SyscallKind: UInt8, CaseIterable, Sendable {
   // Data.
   case read, write, pread64, pwrite64, readv, writev, preadv, pwritev, preadv2, pwritev2
@@ -130,7 +130,9 @@ enum SyscallKind: UInt8, CaseIterable, Sendable {
   /// The first argument is the descriptor that the call is about.
   var takesDescriptor: Bool {
     switch self {
-    case .open, .openat, .openat2, .creat, .chdir, .fchdir, .truncate, .msync, .closeRange, .ioSubmit, .ioGetevents, .ioPgetevents, .sendfile64: false
+    case .open, .openat, .openat2, .creat, .chdir, .fchdir, .truncate, .msync, .closeRange, .ioSubmit, .ioGetevents, .ioPgetevents,
+      .sendfile64:
+      false
     default: true
     }
   }

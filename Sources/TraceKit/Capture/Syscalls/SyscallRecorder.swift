@@ -31,8 +31,13 @@ public enum SyscallRecorder {
     }
   }
 
-  /// Neighbours only add: the fastest of three.
-  private static func fastestLoop() -> Double? { (0..<3).compactMap { _ in RecordingCost.timedLoop() }.min() }
+  /// Neighbours only add: the fastest of three. `before` is called before each.
+  private static func fastestLoop(rounds: Int = RecordingCost.mostRounds, _ before: () -> Void = {}) -> Double? {
+    (0..<3).compactMap { _ in
+      before()
+      return RecordingCost.timedLoop(rounds: rounds)
+    }.min()
+  }
 
   /// What the traced thread pays for a call: a loop of calls of this thread while they are recorded.
   private static func measureCost(_ source: CallSource, _ instance: TraceInstance) throws(TraceError) -> Double? {
@@ -42,7 +47,9 @@ public enum SyscallRecorder {
         tracing.rings.ignore([ctrace_gettid()])
         tracing.rings.clear()
       }
-      return fastestLoop()
+      // What finds no room in a ring costs less.
+      let rounds = tracing.rings.layout.records / (2 * RecordingCost.callsPerRound)
+      return fastestLoop(rounds: max(1, min(rounds, RecordingCost.mostRounds))) { tracing.rings.clear() }
     }
     try instance.set("set_event_pid", "\(ctrace_gettid())")
     for direction in ["enter", "exit"] { try instance.enable("syscalls", "sys_\(direction)_pread64") }
@@ -107,8 +114,7 @@ private final class Attachment {
     try instance.set("options/event-fork", "1")
     if target == .all {
       try instance.excludeThreads(session.ownThreads)
-      source.tracing?.rings.followAll()
-      source.tracing?.rings.ignore(session.ownThreads)
+      source.tracing?.rings.followAll(except: session.ownThreads)
     } else {
       // An empty list would mean every thread of the machine, so one stands there before tracing begins.
       try instance.set("set_event_pid", "\(processes[0])")
@@ -174,6 +180,8 @@ private final class Attachment {
     let decoded = decoder.join()
     var counters = decoded.counters
     counters.kernelEventsLost = session.drain.totals.lostEvents
+    counters.isByPrograms = source.tracing != nil
+    counters.calls32Bit = source.tracing?.rings.skipped32BitCalls ?? 0
     var summary = output.finish { ledger in
       counters.fill(&ledger)
     } metadata: { metadata in

@@ -30,7 +30,7 @@ extension SyscallStream {
 
   /// Asks /proc for the folder that a process works in from now on.
   mutating func lookUpFolder(_ process: Int32) {
-    guard let path = GivenName.target(of: "/proc/\(processes[Int(process)].number)/cwd") else { return }
+    guard let path = GivenName.folder("/proc/\(processes[Int(process)].number)/cwd") else { return }
     folders[process] = Folder(path: path, nanoseconds: UInt64(ctrace_monotonic_ns()))
   }
 
@@ -40,10 +40,9 @@ extension SyscallStream {
     return folders[process].flatMap { $0.nanoseconds < time ? $0.path : nil }
   }
 
-  /// The folder that a descriptor stands for, as it was opened or as /proc says.
+  /// The folder that a descriptor stands for; nil when that is not known.
   private mutating func openFolder(_ process: Int32, _ descriptor: Int32) -> [UInt8]? {
     open.folder(open.find(processes[Int(process)].table, descriptor))
-      ?? GivenName.target(of: "/proc/\(processes[Int(process)].number)/fd/\(descriptor)")
   }
 
   /// A process went into another folder: one that it named, or that of a descriptor.
@@ -64,6 +63,7 @@ extension SyscallStream {
     let state = threads[index].pointee
     let description = open.find(processes[Int(state.process)].table, Int32(result))
     guard description >= 0, let path = path(event) else { return }
+    let time = event.nanoseconds
     let arguments = state.arguments
     let isRelativeToDescriptor = kind == .openat || kind == .openat2
     let directory = isRelativeToDescriptor ? Int32(truncatingIfNeeded: arguments.0) : AT_FDCWD
@@ -75,12 +75,10 @@ extension SyscallStream {
       default: nil
       }
     let base: [UInt8]? =
-      if path.first == UInt8(ascii: "/") { nil } else if directory == AT_FDCWD { folder(state.process, at: event.nanoseconds) } else {
+      if path.first == UInt8(ascii: "/") { nil } else if directory == AT_FDCWD { folder(state.process, at: time) } else {
         openFolder(state.process, directory)
       }
-    // An ancestor that still lives sees the same files as a rule.
-    var holder = Int(state.process)
-    while !processes[holder].isAlive, processes[holder].parent >= 0 { holder = Int(processes[holder].parent) }
-    open.name(description, GivenName(path, in: base, living: processes[holder].number, flags: flags))
+    let given = GivenName(path, in: base, process: state.process, flags: flags, nanoseconds: time)
+    if !given.isOfFolderOnly, !given.plainPath.isEmpty { open.name(description, given) }
   }
 }

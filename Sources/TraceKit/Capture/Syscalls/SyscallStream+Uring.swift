@@ -86,7 +86,9 @@ extension SyscallStream {
       setOffset(request, time, result, &record)
     } else {
       counters.requestsWithoutFile += 1
-      if UringOperation.hasPosition(request.opcode) { counters.uringWithoutOffset += 1 }
+      // A registered file: which one is not told, where is.
+      record.offset = request.offsetBytes
+      if UringOperation.hasPosition(request.opcode), record.offset == TraceEvent.unknownOffset { counters.uringWithoutOffset += 1 }
     }
     records.append(record, process: processes[Int(request.process)].number)
   }

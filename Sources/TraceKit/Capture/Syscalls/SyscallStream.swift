@@ -58,6 +58,8 @@ struct SyscallStream: ~Copyable {
   }
   static let noCall: UInt8 = 255
   static let foreign: Int32 = -2
+  /// Nanoseconds for which a request in flight holds what began after it.
+  private static let requestHold: UInt64 = 2_000_000_000
   let events: SyscallEvents
   let scope: Scope
   var threads = Slab<Thread>()
@@ -71,6 +73,8 @@ struct SyscallStream: ~Copyable {
   var requests: [UInt64: UringRequest] = [:]
   /// Folders that processes work in, by index, where paths are read.
   var folders: [Int32: Folder] = [:]
+  /// Some process has another view of the filesystem than the recorder.
+  var seesOtherFiles = false
   var aioRequests: [AioKey: AioRequest] = [:]
   /// Addresses of the requests that a thread's io_submit under way names.
   var aioSubmissions: [Int32: [UInt64]] = [:]
@@ -102,7 +106,10 @@ struct SyscallStream: ~Copyable {
     let parent = processOfNumber[snapshot.parent] ?? -1
     let process = makeProcess(snapshot.process, parent: parent, table: open.makeTable())
     for thread in snapshot.threads { _ = makeThread(thread, process) }
-    if events.readsMemory { lookUpFolder(process) }
+    if events.readsMemory {
+      lookUpFolder(process)
+      seesOtherFiles = seesOtherFiles || !GivenName.seesOwnFiles(snapshot.process)
+    }
     let table = processes[Int(process)].table
     for (descriptor, source) in snapshot.descriptors {
       var description: Int32 = -1
@@ -144,6 +151,8 @@ struct SyscallStream: ~Copyable {
   mutating func discover(_ number: Int32) -> Int32 {
     guard number > 0, Int(number) < threadLimit else { return -1 }
     let group = ProcessSnapshot.threadGroup(of: number) ?? number
+    // The recorder itself is never recorded.
+    guard group != getpid() else { return -1 }
     let process =
       processOfNumber[group].flatMap { processes[Int($0)].isAlive ? $0 : nil } ?? makeProcess(group, parent: -1, table: open.makeTable())
     return makeThread(number, process)
@@ -322,6 +331,7 @@ struct SyscallStream: ~Copyable {
     // Interrupted calls that the kernel begins again (ERESTARTSYS to ERESTART_RESTARTBLOCK): the program sees EINTR, or the next.
     if result <= -512, result >= -516 { result = -Int64(EINTR) }
     guard threads[index].pointee.call == entry.kind else {
+      if kind.isAio { finishAio(kind, index, event, result, &records) }
       endWithoutBegin(kind, index, event.nanoseconds, result, &records)
       return
     }
@@ -341,7 +351,7 @@ struct SyscallStream: ~Copyable {
       }
     }
     finish(kind, index, event.nanoseconds, result, &record)
-    if event.length > SyscallEvents.recordBytes || kind == .fchdir { takeName(kind, index, event, result) }
+    if event.length > SyscallEvents.recordBytes || kind == .chdir || kind == .fchdir { takeName(kind, index, event, result) }
     if let operation = kind.operation, event.nanoseconds >= scope.attachedNanoseconds {
       record.operation = operation.rawValue
       complete(&record, kind, index, event.nanoseconds, isUncertain)
@@ -414,14 +424,36 @@ struct SyscallStream: ~Copyable {
   /// After the events before `bound`: names are looked up, and what may be written is said.
   /// - Returns: the start (CLOCK_MONOTONIC) before which no further request begins, but for calls that wait long.
   mutating func settle(before bound: UInt64, into records: inout RecordBuffer) -> UInt64 {
-    open.resolve(before: bound, into: &records)
+    let (processes, seesOtherFiles) = (processes, seesOtherFiles)
+    open.resolve(before: bound, into: &records) { process in
+      // A process that is gone saw what its ancestors see, as a rule.
+      var numbers: [Int32] = []
+      var next = process
+      while next >= 0 {
+        numbers.append(processes[Int(next)].number)
+        next = processes[Int(next)].parent
+      }
+      return GivenName.root(of: numbers, orOwn: !seesOtherFiles)
+    }
     endMissingProcesses(bound)
-    var earliest = min(bound, open.earliestOpen)
+    var earliest = min(bound, open.earliestOpen, earliestRequest(bound))
     for index in 0..<Int32(threadCount) {
       let state = threads[index]
       guard state.pointee.number > 0, state.pointee.call != Self.noCall, state.pointee.startNanoseconds < earliest else { continue }
       let waits: UInt64 = isQuick(state.pointee.description) ? 2_000_000_000 : 50_000_000
       if bound == UInt64.max || state.pointee.startNanoseconds &+ waits > bound { earliest = state.pointee.startNanoseconds }
+    }
+    return earliest
+  }
+
+  /// The earliest start of a request in flight; those that wait for long are not waited for.
+  private func earliestRequest(_ bound: UInt64) -> UInt64 {
+    var earliest = UInt64.max
+    for request in aioRequests.values where request.startNanoseconds &+ Self.requestHold > bound {
+      earliest = min(earliest, request.startNanoseconds)
+    }
+    for request in requests.values where request.startNanoseconds &+ Self.requestHold > bound {
+      earliest = min(earliest, request.startNanoseconds)
     }
     return earliest
   }

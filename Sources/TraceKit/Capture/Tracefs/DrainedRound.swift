@@ -47,7 +47,7 @@ final class DrainedPages: @unchecked Sendable {
     count += added
   }
 
-  fileprivate func markLossy() { isLossy = true }
+  func markLossy() { isLossy = true }
 }
 
 /// What one look at all buffers brought.
@@ -68,9 +68,10 @@ struct DrainedRound: Sendable {
   var bytes = 0
   var isLast = false
 
-  mutating func note(_ loss: Loss) {
+  /// - Parameter marksPages: the loss lies somewhere in this round's pages of the stream; false where they say themselves.
+  mutating func note(_ loss: Loss, marksPages: Bool = true) {
     losses.append(loss)
-    markLossy(loss.stream)
+    if marksPages { markLossy(loss.stream) }
   }
 
   func markLossy(_ stream: Int) { for entry in pages where entry.stream == stream { entry.pages.markLossy() } }

@@ -167,11 +167,13 @@ final class TraceDrain: @unchecked Sendable {
   ) -> (bound: UInt64, emptied: Bool) {
     // What comes after this look, or is being stored at this moment, is younger than the delay.
     let bound = now - min(now, Self.storeDelay)
-    guard let records = rings.take(processor) else { return (bound, true) }
-    round.pages.append((i, records))
-    round.bytes += records.count
+    let pieces = rings.take(processor)
+    guard !pieces.isEmpty else { return (bound, true) }
+    for piece in pieces { round.pages.append((i, piece)) }
+    let bytes = pieces.reduce(0) { $0 + $1.count }
+    round.bytes += bytes
     streams[i].isDue = true
-    return (bound, records.count < Self.roundBytes)
+    return (bound, bytes < Self.roundBytes)
   }
 
   private func drain(_ pipe: Int32, of i: Int, _ now: UInt64, into round: inout DrainedRound) -> (bound: UInt64, emptied: Bool) {
@@ -204,11 +206,14 @@ final class TraceDrain: @unchecked Sendable {
   private func noteLoss(_ i: Int, into round: inout DrainedRound) {
     let now = UInt64(ctrace_monotonic_ns())
     let counted = Self.statistics(streams[i].source)
-    if streams[i].wasLossy { round.markLossy(i) }
+    // Rings say where a loss lies.
+    let isRing = if case .ring = streams[i].source { true } else { false }
+    if streams[i].wasLossy, !isRing { round.markLossy(i) }
     streams[i].wasLossy = counted.lostEvents > streams[i].counted.lostEvents
     if counted.lostEvents > streams[i].counted.lostEvents {
       round.note(
-        .init(stream: i, lostEvents: counted.lostEvents - streams[i].counted.lostEvents, from: streams[i].lastLook, to: now))
+        .init(stream: i, lostEvents: counted.lostEvents - streams[i].counted.lostEvents, from: streams[i].lastLook, to: now),
+        marksPages: !isRing)
     }
     streams[i].counted = counted
     streams[i].lastLook = now

@@ -33,7 +33,7 @@ final class TracingSession {
   }
 
   /// Memory of each CPU's buffer: however many CPUs there are, an eighth of the memory at most.
-  static func bounded(_ bufferBytes: Int, processors: Int = sysconf(Int32(_SC_NPROCESSORS_CONF))) -> Int {
+  static func bounded(_ bufferBytes: Int, processors: Int) -> Int {
     let memory = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 8
     return min(bufferBytes, max(256 << 10, memory / max(1, processors)))
   }

@@ -70,6 +70,7 @@ private final class Attachment {
   /// Events of tasks, and of calls where no program records them.
   private let tasks: TraceInstance
   private let source: CallSource
+  private let counters = TransferCounters()
   private let decoder: SyscallDecoder
   private let attachedNanoseconds: UInt64
   private var knownThreads: Set<Int32>
@@ -96,13 +97,14 @@ private final class Attachment {
     let found = try Self.addThreads(tasks, source, target, processes, &knownThreads)
     let snapshots = Self.snapshots(found)
     guard !snapshots.isEmpty else { throw TraceError(.refused, "the processes to attach to have ended") }
-    let baselines = Self.baselines(snapshots)
+    let counters = counters
+    counters.begin(snapshots.map(\.process))
     attachedNanoseconds = UInt64(ctrace_monotonic_ns())
     decoder = SyscallDecoder(
       events: events,
       scope: .init(epochNanoseconds: output.epochNanoseconds, attachedNanoseconds: attachedNanoseconds, takesAll: target == .all),
       layout: session.layout, streams: session.drain.streamCount, snapshots: snapshots, from: session.queue, to: output.queue,
-      kernelCount: { process in Self.transferred(process, since: baselines) })
+      kernelCount: { counters.transferred($0) })
     try decoder.start()
     options.whenReady?("attached to \(snapshots.count) processes with \(snapshots.reduce(0) { $0 + $1.threads.count }) threads")
   }
@@ -134,7 +136,8 @@ private final class Attachment {
   private static func addThreads(
     _ instance: TraceInstance, _ source: CallSource, _ target: AttachTarget, _ processes: [Int32], _ known: inout Set<Int32>
   ) throws(TraceError) -> [Int32] {
-    if target == .all { return processes }
+    // Those that have begun since the first look are there too, now that nothing is missed any more.
+    if target == .all { return (try? target.find()) ?? processes }
     var found = processes
     while true {
       let threads = found.flatMap { ProcessSnapshot.threads(of: $0) }.filter { !known.contains($0) }
@@ -152,22 +155,6 @@ private final class Attachment {
     return processes.compactMap { ProcessSnapshot($0, known: &known) }
   }
 
-  private typealias Bytes = (read: UInt64, written: UInt64)
-
-  private static func baselines(_ snapshots: [ProcessSnapshot]) -> [Int32: (read: UInt64, written: UInt64)] {
-    var all: [Int32: Bytes] = [:]
-    for snapshot in snapshots { all[snapshot.process] = ChildProcess.transferredBytes(snapshot.process) }
-    return all
-  }
-
-  private static func transferred(_ process: Int32, since baselines: [Int32: (read: UInt64, written: UInt64)]) -> (
-    read: UInt64, written: UInt64
-  )? {
-    guard let now = ChildProcess.transferredBytes(process) else { return nil }
-    let before = baselines[process] ?? (0, 0)
-    return (now.read &- min(now.read, before.read), now.written &- min(now.written, before.written))
-  }
-
   // MARK: While it runs
 
   func run(_ options: TracingOptions, _ output: TracingOutput) -> SyscallRecorder.Outcome {
@@ -176,6 +163,8 @@ private final class Attachment {
       tick: { self.lookAgain() })
     source.tracing?.detach()
     session.stopTracing()
+    // At once: what is recorded goes on while the last of it is decoded.
+    self.counters.end()
     session.drain.finish()
     let decoded = decoder.join()
     var counters = decoded.counters

@@ -285,7 +285,7 @@ struct AttachTests {
 
   @Test(arguments: callRoutes) func killsLeaveNothingBehind(route: String) throws {
     let source = """
-      int main() { int fd = open("data", O_RDWR | O_CREAT, 0600); char b[512]; for (int i = 0; i < 300; i++) { for (int j = 0; j < 50; j++) pwrite(fd, b, 512, j * 512); usleep(1000); } return 0; }
+      int main() { int fd = open("data", O_RDWR | O_CREAT, 0600); char b[512]; for (int i = 0; i < 700; i++) { for (int j = 0; j < 50; j++) pwrite(fd, b, 512, j * 512); usleep(1000); } return 0; }
       """
     let binary = try compileC(Self.waiting + source, in: folder)
     for round in 0..<6 {

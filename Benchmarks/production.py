@@ -101,7 +101,7 @@ def show_counts(name, trace):
     print(f"\n{name}: {info['events']} events, {info['lost_events']} lost, {info['size_bytes'] / max(1, info['events']):.1f} bytes each")
     # Of processes that have ended the kernel has no counters any more.
     for row in [row for row in info["metadata"]["ledger"]["coverage"] if row["kernel"] is not None]:
-        word = "equal" if row["recorded"] == row["kernel"] else row["explanation"]
+        word = "equal" if row["recorded"] == row["kernel"] else row["explanation"] or "not explained"
         print(f"  {row['source']} {row['counter']}: {row['recorded']} recorded, {row['kernel']} by the kernel, {row['unit']}: {word}")
     return info
 

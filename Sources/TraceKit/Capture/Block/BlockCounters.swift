@@ -84,6 +84,8 @@ public struct BlockCounters: Sendable {
 
   /// Adds what the route knows to the ledger of a recording.
   func fill(_ ledger: inout RecordingLedger) {
+    // As a rule they were in flight at the start; the kernel may have counted them before.
+    let early = inFlightAtStart == 0 ? nil : "\(inFlightAtStart) requests completed whose issue was not seen"
     for device in devices {
       let source = "/sys/class/block/\(device.name)/stat"
       func add(_ counter: String, _ unit: String, _ recorded: UInt64, _ kernel: UInt64?, _ explanation: String? = nil) {
@@ -91,12 +93,13 @@ public struct BlockCounters: Sendable {
           .init(source: source, counter: counter, unit: unit, recorded: recorded, kernel: kernel, explanation: explanation))
       }
       let (recorded, kernel) = (device.recorded, device.kernel)
-      add("reads", "requests", recorded.reads, kernel?.reads)
-      add("read", "bytes", recorded.readBytes, kernel?.readBytes)
+      add("reads", "requests", recorded.reads, kernel?.reads, early)
+      add("read", "bytes", recorded.readBytes, kernel?.readBytes, early)
       add(
         "writes", "requests", recorded.writes + device.flushFrames, kernel?.writes,
-        "\(device.flushFrames) writes without data, whose flushes are recorded as such, are counted on both sides")
-      add("written", "bytes", recorded.writtenBytes, kernel?.writtenBytes)
+        "\(device.flushFrames) writes without data, whose flushes are recorded as such, are counted on both sides"
+          + (early.map { "; \($0)" } ?? ""))
+      add("written", "bytes", recorded.writtenBytes, kernel?.writtenBytes, early)
       add("discards", "requests", recorded.discards, kernel?.discards)
       add("flushes", "requests", recorded.flushes, kernel?.flushes)
     }

@@ -22,6 +22,10 @@ struct ProcessSnapshot: Sendable {
   var descriptors: [(descriptor: Int32, source: Source)] = []
   /// Shared mappings of files: I/O through them is not seen.
   var sharedMappings = 0
+  /// The folder that it works in, and when that was looked at (CLOCK_MONOTONIC); nil when it could not be.
+  var folder: (path: [UInt8], nanoseconds: UInt64)?
+  /// It sees the files that the recorder sees, under the same names.
+  var seesOwnFiles: Bool
 
   /// Descriptions seen so far: processes related by fork share them.
   struct Known {
@@ -37,6 +41,8 @@ struct ProcessSnapshot: Sendable {
   init?(_ process: Int32, known: inout Known) {
     guard let status = SmallFile.text("/proc/\(process)/status", limitBytes: 16_384) else { return nil }
     self.process = process
+    folder = GivenName.folder("/proc/\(process)/cwd").map { ($0, UInt64(ctrace_monotonic_ns())) }
+    seesOwnFiles = GivenName.seesOwnFiles(process)
     parent = Self.number("PPid:", in: status) ?? 0
     threads = Self.threads(of: process)
     guard !threads.isEmpty else { return nil }

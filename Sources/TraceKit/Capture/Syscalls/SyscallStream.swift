@@ -107,8 +107,8 @@ struct SyscallStream: ~Copyable {
     let process = makeProcess(snapshot.process, parent: parent, table: open.makeTable())
     for thread in snapshot.threads { _ = makeThread(thread, process) }
     if events.readsMemory {
-      lookUpFolder(process)
-      seesOtherFiles = seesOtherFiles || !GivenName.seesOwnFiles(snapshot.process)
+      folders[process] = snapshot.folder.map { Folder(path: $0.path, nanoseconds: $0.nanoseconds) }
+      seesOtherFiles = seesOtherFiles || !snapshot.seesOwnFiles
     }
     let table = processes[Int(process)].table
     for (descriptor, source) in snapshot.descriptors {

@@ -55,6 +55,16 @@ struct RecordRouteTests {
     #expect(seen.allSatisfy { $0 == seen[0] })
   }
 
+  @Test func a32BitProgramIsRefusedBeforeItStarts() throws {
+    // An ELF header of class 1 (elf.h); no more of it is looked at.
+    let header: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 1, 1, 1] + [UInt8](repeating: 0, count: 200)
+    let program = folder / "old"
+    #expect(FileManager.default.createFile(atPath: program, contents: Data(header), attributes: [.posixPermissions: 0o755]))
+    let result = try record([program], to: output, in: folder.path)
+    #expect(result.status == 126 && result.stderr.contains("32-bit program"), "\(result.stderr)")
+    #expect(result.stderr.split(separator: "\n").count == 1 && !FileManager.default.fileExists(atPath: output))
+  }
+
   @Test func programsThatEscapeAreNamed() throws {
     let fixed = try compileC("int main() { return 0; }", in: folder, name: "fixed", flags: ["-static"])
     let script = "\(fixed); \(fixed); exec 2>/dev/null; true"
